@@ -44,7 +44,7 @@ contains
     integer :: i, n
     real(rk) :: forcing
 
-    associate (unused_time => t, unused_record => linearisation, unused_work => work)
+    associate (unused_t => t, unused_record => linearisation, unused_work => work)
     end associate
     n = self%n
     forcing = p(1)
@@ -70,7 +70,7 @@ contains
     integer :: i, n
     real(rk) :: forcing
 
-    associate (unused_time => t, unused_record => linearisation, unused_work => work)
+    associate (unused_t => t, unused_p => p, unused_record => linearisation, unused_work => work)
     end associate
     n = self%n
     forcing = 0.0_rk
@@ -96,7 +96,7 @@ contains
 
     integer :: i, n
 
-    associate (unused_time => t, unused_record => linearisation, unused_work => work)
+    associate (unused_t => t, unused_p => p, unused_record => linearisation, unused_work => work)
     end associate
     ! Gathered by the point that receives, so that the loop runs without conflicts:
     ! x_j enters the tendencies j-1 (as x_{i+1}), j+2 (as x_{i-2}), j+1 (as x_{i-1}) and j.
