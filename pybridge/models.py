@@ -515,9 +515,7 @@ class PythonModel(Model):
             def work() -> None:
                 assert step_tl is not None
                 perturbation = view(dx, n, True)
-                result = step_tl(
-                    view(x, n), perturbation.copy(), view(p, n_p), view(dp, n_p), t
-                )
+                result = step_tl(view(x, n), perturbation.copy(), view(p, n_p), view(dp, n_p), t)
                 perturbation[:] = validate.vector("step_tl", result, n)
 
             return guarded(work)
