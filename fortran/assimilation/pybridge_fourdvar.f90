@@ -53,6 +53,7 @@ module pybridge_fourdvar
   contains
     procedure :: set_observations
     procedure :: analyse
+    procedure :: to_physical
     procedure :: cost
     procedure :: cost_and_gradient
     procedure :: observation_cost_and_gradient
@@ -457,6 +458,23 @@ contains
     real(rk), intent(out), optional :: trajectory(self%forecast%model%n_state, &
       & 0:self%forecast%n_steps)
 
+    call self%to_physical(x_b, p_b, v, workspace)
+    jb = 0.5_rk*dot(self%control%n_control, v, v)
+    call observation_cost(self, k, y, workspace, jo, status, failed_step, trajectory)
+  end subroutine cost
+
+  !> State and parameters at a control vector, left in the workspace (z, p).
+  subroutine to_physical(self, x_b, p_b, v, workspace)
+    class(fourdvar), intent(in) :: self
+    !> Background state
+    real(rk), intent(in) :: x_b(self%forecast%model%n_state)
+    !> Background parameters
+    real(rk), intent(in) :: p_b(self%forecast%model%n_parameters)
+    !> Control vector
+    real(rk), intent(in) :: v(self%control%n_control)
+    !> Prepared workspace
+    type(fourdvar_workspace), intent(inout) :: workspace
+
     integer :: i, n_state
 
     n_state = self%forecast%model%n_state
@@ -472,9 +490,7 @@ contains
         p = p + workspace%z(n_state + i)
       end associate
     end do
-    jb = 0.5_rk*dot(self%control%n_control, v, v)
-    call observation_cost(self, k, y, workspace, jo, status, failed_step, trajectory)
-  end subroutine cost
+  end subroutine to_physical
 
   !> The observation term of the state and parameters in the workspace.
   subroutine observation_cost(self, k, y, workspace, jo, status, failed_step, trajectory)
