@@ -561,7 +561,7 @@ class PythonModel(Model):
 
     @classmethod
     def _from_config(cls, config: dict[str, Any]) -> Self:
-        functions = {
+        functions: dict[str, Any] = {
             name: None if path is None else _imported(path)
             for name, path in ((name, config.pop(name)) for name in ("step", "step_tl", "step_ad"))
         }
