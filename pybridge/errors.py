@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The exceptions that pybridge raises; all derive from `PybridgeError`."""
 
+import numpy as np
+from numpy.typing import NDArray
+
 __all__ = [
     "BlowUpError",
     "ChecksumError",
@@ -21,6 +24,7 @@ __all__ = [
     "UserModelError",
     "check",
     "from_status",
+    "text_of",
 ]
 
 
@@ -109,18 +113,22 @@ _CLASSES: dict[int, type[PybridgeError]] = {
 }
 BLOW_UP = 3
 USER_PROCEDURE = 4
+NOT_POSITIVE_DEFINITE = 9
 NOT_CONVERGED = 11
 
 
 def status_text(status: int) -> str:
     """Return the core's one sentence for a status code."""
-    import numpy as np
-
     from pybridge import _kernels
 
     buffer = np.zeros(200, np.int8)
     _kernels.pybridge_status_message(status, buffer)
-    return buffer.tobytes().split(b"\0", 1)[0].decode()
+    return text_of(buffer)
+
+
+def text_of(buffer: NDArray[np.int8]) -> str:
+    """Return the null-terminated text that the core wrote into a buffer of bytes."""
+    return buffer.tobytes().split(b"\0", 1)[0].decode(errors="replace")
 
 
 def from_status(status: int, message: str = "") -> PybridgeError:
