@@ -528,6 +528,7 @@ class FourDVar:
         """
         random = np.random.default_rng(seed)
         point = 0.1 * random.standard_normal(self.n_control)
+
         def evaluate(v: Array) -> tuple[float, Array]:
             return self.cost_and_gradient(
                 v, background, observations, start=start, parameters=parameters
