@@ -13,7 +13,7 @@ module pybridge_network
   use pybridge_layer, only: layer, layer_config, n_values, reject, tensor_shape
   use pybridge_layer_factory, only: new_layer
   use pybridge_status, only: status_file_format, status_invalid_argument, status_ok, &
-    & status_self_test
+    & status_out_of_memory, status_self_test
   implicit none
   private
   public :: network, network_reference, tensor_reference
@@ -100,17 +100,22 @@ module pybridge_network
 contains
 
   !> Begin a network of so many nodes.
-  subroutine start(self, n_nodes, parameters)
+  subroutine start(self, n_nodes, parameters, status)
     class(network), intent(out) :: self
     !> Inputs and layers that will be added
     integer, intent(in) :: n_nodes
     !> Default parameters
     real(rk), intent(in) :: parameters(:)
+    integer, intent(out) :: status
 
-    allocate (self%nodes(n_nodes))
-    allocate (self%outputs(0))
-    allocate (self%references(0))
-    self%parameters = parameters
+    allocate (self%nodes(n_nodes), self%parameters(size(parameters)), self%outputs(0), &
+      & self%references(0), stat=status)
+    if (status /= 0) then
+      status = status_out_of_memory
+      return
+    end if
+    status = status_ok
+    self%parameters(:) = parameters
     self%n_parameters = size(parameters)
   end subroutine start
 
@@ -585,8 +590,8 @@ contains
       & y(self%n_outputs), dy(self%n_outputs), x_ad(self%n_inputs), p_ad(self%n_parameters), &
       & stat=status)
     if (status /= 0) then
-      status = status_invalid_argument
-      message = "the network is too large"
+      status = status_out_of_memory
+      message = "there is no memory to run the network"
       return
     end if
     status = status_self_test
