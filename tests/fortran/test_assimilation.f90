@@ -119,6 +119,8 @@ program test_assimilation
   call analysis_never_increases_the_cost_and_leaves_no_gradient()
   call nonlinear_operators_are_assimilated()
   call forcing_is_recovered_with_the_state()
+  call a_step_that_overshoots_is_shortened()
+  call a_step_that_blows_up_is_shortened()
   call blow_up_is_reported_with_its_step()
   call a_second_window_needs_no_new_workspace()
   if (n_failures > 0) then
@@ -563,8 +565,7 @@ contains
       end associate
       call problem%cost_and_gradient(0, x_b, model%parameters, y, v, workspace, jb, jo, v_ad, &
         & status, failed_step)
-      print *,trial,workspace%history%n_outer, workspace%history%step_length(1:5)
-    call check(norm2(v_ad) <= 1.0e-8_rk*norm0, "no gradient is left", norm2(v_ad)/norm0)
+      call check(norm2(v_ad) <= 1.0e-8_rk*norm0, "no gradient is left", norm2(v_ad)/norm0)
       call check(maxval(abs(trajectory(:, 0) - x_a)) <= 0.0_rk, "the trajectory starts at x_a")
       call check(maxval(abs(trajectory(:, n_steps) - x_end)) <= 0.0_rk, "and ends at x_end")
       call check(norm2(p_a - model%parameters) <= 0.0_rk, "uncontrolled parameters stay")
@@ -611,6 +612,82 @@ contains
     call check(norm2(x_a - x_true) < 0.2_rk*norm2(x_b - x_true), "and find the state", &
       & norm2(x_a - x_true)/norm2(x_b - x_true))
   end subroutine nonlinear_operators_are_assimilated
+
+  !> A window without steps (3D-Var) whose squares are observed from near zero, where their
+  !> derivative is small and the linearised problem overshoots.
+  subroutine a_step_that_overshoots_is_shortened()
+    type(runge_kutta_model), target :: model
+    type(fourdvar) :: problem
+    type(fourdvar_workspace) :: workspace
+    type(fourdvar_options) :: options
+    real(rk) :: x_a(n)
+
+    options%n_outer = 60
+    options%n_inner = 200
+    options%gradient_tolerance = 1.0e-8_rk
+    options%outer_tolerance = 1.0e-8_rk
+    model = lorenz96(n)
+    call analyse_squares(model, options, problem, workspace, x_a)
+    associate (history => workspace%history)
+      call check(history%step_length(1) < 1.0_rk, "a step that overshoots is shortened", &
+        & history%step_length(1))
+      call check(history%converged, "and the minimum is found nevertheless")
+    end associate
+    call check(maxval(abs(x_a - 3.0_rk)) < 0.05_rk, "the root of the squares is analysed", &
+      & maxval(abs(x_a - 3.0_rk)))
+  end subroutine a_step_that_overshoots_is_shortened
+
+  subroutine a_step_that_blows_up_is_shortened()
+    type(runge_kutta_model), target :: model
+    type(fourdvar) :: problem
+    type(fourdvar_workspace) :: workspace, unlimited
+    type(fourdvar_options) :: options
+    real(rk) :: x_a(n)
+
+    model = lorenz96(n)
+    options%n_outer = 1
+    options%n_inner = 200
+    call analyse_squares(model, options, problem, unlimited, x_a)
+    ! Refuse what the search accepted without a limit, and all beyond.
+    model%blow_up_limit = 0.9_rk*maxval(abs(x_a))
+    call analyse_squares(model, options, problem, workspace, x_a)
+    call check(workspace%history%step_length(1) < unlimited%history%step_length(1), &
+      & "a step that blows up is shortened", workspace%history%step_length(1))
+    call check(workspace%history%step_length(1) > 0.0_rk, "and something shorter accepted")
+    call check(maxval(abs(x_a)) <= model%blow_up_limit, "the analysis has not blown up")
+  end subroutine a_step_that_blows_up_is_shortened
+
+  subroutine analyse_squares(model, options, problem, workspace, x_a)
+    type(runge_kutta_model), intent(in), target :: model
+    type(fourdvar_options), intent(in) :: options
+    type(fourdvar), intent(out) :: problem
+    type(fourdvar_workspace), intent(inout) :: workspace
+    real(rk), intent(out) :: x_a(n)
+    type(observation_set) :: observations
+    type(square_operator) :: squares
+    type(diagonal_error) :: error
+    type(diagonal_covariance) :: covariance
+    character(len=:), allocatable :: message
+    real(rk) :: x_b(n), x_end(n), p_a(1), v(n), y(n + 1)
+    integer :: failed_step, i, status
+
+    squares%n_state = n
+    squares%n_observations = n + 1
+    squares%n_linearisation = n
+    call new_diagonal_error(error, [(0.1_rk, i=1, n), 1.0e3_rk], status)
+    call new_diagonal_covariance(covariance, [(1.0_rk, i=1, n)], status)
+    observations = new_observation_set(n)
+    call observations%add(0, squares, error, status)
+    call new_fourdvar(problem, model, 0, covariance, observations, options, status, message)
+    call check(status == status_ok, "a window without steps is accepted")
+    x_b = 0.05_rk
+    y(1:n) = 9.0_rk
+    y(n + 1) = 3.0_rk*n
+    v = 0.0_rk
+    call problem%analyse(0, x_b, model%parameters, y, v, x_a, p_a, x_end, workspace, status, &
+      & failed_step)
+    call check(status == status_ok, "squares are analysed from near zero")
+  end subroutine analyse_squares
 
   subroutine forcing_is_recovered_with_the_state()
     type(runge_kutta_model), target :: model
