@@ -1,0 +1,565 @@
+# SPDX-License-Identifier: MIT
+"""The circle with the two-scale Lorenz-96 model: assimilate, learn, assimilate with the hybrid.
+
+Truth is the two-scale model, the forecast model the one-scale one, which lacks the fast variables.
+Cycling 4D-Var analyses noisy observations; networks and classical closures correct the model; the
+corrected models assimilate and forecast. The setting is that of Brajard et al. (2021).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from pybridge._validation import Array
+from pybridge.assimilation import DiagonalCovariance, FourDVar, Observations
+from pybridge.experiments import lorenz_plot
+from pybridge.experiments._replicas import map_replicas
+from pybridge.experiments._report import Report
+from pybridge.experiments._store import Store, replacing, write_dataset
+from pybridge.experiments.lorenz_configuration import LorenzConfiguration, Row, Segment
+from pybridge.hybrid import HybridModel
+from pybridge.models import Lorenz96, Model, TwoScaleLorenz96
+from pybridge.network import Network
+
+# Independent random numbers for each use of a seed
+_SEGMENTS = {"training": 1, "tuning": 2, "test": 3, "forecasts": 4}
+# Cycles between two writes of what has been done
+_KEPT_CYCLES = 50
+# Samples of the truth's own unresolved tendency, for closures fitted to it
+_TRUTH_SAMPLES = 8000
+
+
+@dataclass(frozen=True)
+class Cycling:
+    """One replica of cycling 4D-Var: all that its result depends on."""
+
+    configuration: LorenzConfiguration
+    segment: str
+    size: Segment
+    replica: int
+    model: Model
+    sigma_b: float
+
+
+def run(configuration: LorenzConfiguration, store: Store, report: Report) -> xr.Dataset:
+    """Run the experiment, or what is left of it.
+
+    Returns
+    -------
+    xarray.Dataset
+        Scores by correction and replica, as written to ``results.nc``.
+    """
+    experiment = _Experiment(configuration, store, report)
+    for row in configuration.rows:
+        experiment.evaluate(row)
+    result = experiment.results()
+    write_dataset(result, store.directory / "results.nc")
+    lorenz_plot.plot(result, store.directory)
+    _tell(result, report, store.directory)
+    return result
+
+
+def truth_model(configuration: LorenzConfiguration) -> TwoScaleLorenz96:
+    """Return the model that makes the truth."""
+    truth = configuration.truth
+    return TwoScaleLorenz96(
+        truth.n_slow, truth.n_fast, truth.forcing, truth.h, truth.b, truth.c, truth.dt
+    )
+
+
+def forecast_model(configuration: LorenzConfiguration) -> Lorenz96:
+    """Return the model without the fast variables."""
+    return Lorenz96(
+        configuration.truth.n_slow, configuration.window.forcing, configuration.window.dt
+    )
+
+
+def truth_states(
+    configuration: LorenzConfiguration, segment: str, replica: int, steps: int
+) -> tuple[Array, np.random.Generator]:
+    """Return all variables of the truth after 0, 1, … steps of the forecast model.
+
+    Returns
+    -------
+    states : numpy.ndarray, shape (steps + 1, n_slow * (1 + n_fast))
+        Slow variables, then fast ones.
+    generator : numpy.random.Generator
+        The replica's random numbers, for what is drawn next.
+    """
+    truth = configuration.truth
+    generator = np.random.default_rng([configuration.seed, _SEGMENTS[segment], replica])
+    model = truth_model(configuration)
+    x = np.concatenate(
+        [
+            truth.forcing * (1.0 + 0.1 * generator.standard_normal(truth.n_slow)),
+            0.1 * generator.standard_normal(truth.n_slow * truth.n_fast),
+        ]
+    )
+    x = model.step(x, round(truth.spin_up / truth.dt))
+    every = round(configuration.window.dt / truth.dt)
+    return model.trajectory(x, steps * every, every=every), generator
+
+
+def unresolved_tendency(configuration: LorenzConfiguration, states: Array) -> Array:
+    """Return the tendency of the slow variables that the forecast model lacks.
+
+    Parameters
+    ----------
+    states : numpy.ndarray, shape (…, n_slow * (1 + n_fast))
+        All variables of the truth.
+
+    Returns
+    -------
+    numpy.ndarray, shape (…, n_slow)
+        - (h c / b) times the sum of each point's fast variables, and the forcings' difference.
+    """
+    truth = configuration.truth
+    fast = states[..., truth.n_slow :].reshape(*states.shape[:-1], truth.n_slow, truth.n_fast)
+    coupling = truth.h * truth.c / truth.b * fast.sum(-1)
+    return np.asarray(truth.forcing - configuration.window.forcing - coupling)
+
+
+def assimilate(
+    task: Cycling,
+    kept: dict[str, Array] | None = None,
+    keep: Callable[[dict[str, Array]], None] = lambda arrays: None,
+) -> dict[str, Array]:
+    """Cycle 4D-Var through a segment of the truth, and forecast from its analyses.
+
+    Parameters
+    ----------
+    task : Cycling
+        What is assimilated.
+    kept : dict, optional
+        What `keep` was given before an interruption.
+    keep : callable
+        Called now and then with all that has been done.
+
+    Returns
+    -------
+    dict
+        ``background``, ``analysis``, ``last``: states of shape (windows, n) at the window's start
+        before and after, and at its last observation time; ``fg``, ``an``, ``end``: their mean
+        squared errors, of shape (windows,); ``forecast``: those at each lead, (windows, leads).
+    """
+    configuration = task.configuration
+    window = configuration.window
+    n = configuration.truth.n_slow
+    leads = np.array([round(lead / window.dt) for lead in configuration.leads])
+    n_windows = task.size.windows
+    truth, generator = truth_states(
+        configuration, task.segment, task.replica, n_windows * window.steps + int(leads.max())
+    )
+    truth = truth[:, :n]
+    observed = truth + window.observation_error * generator.standard_normal(truth.shape)
+    fourdvar = FourDVar(
+        task.model,
+        DiagonalCovariance(task.sigma_b, n),
+        steps=window.steps,
+        outer=window.outer,
+        inner=window.inner,
+        tolerance=window.tolerance,
+        outer_tolerance=window.outer_tolerance,
+    )
+    states = np.full((4, n_windows, n), np.nan)  # background, analysis, last, next background
+    states[3, 0] = truth[0] + generator.standard_normal(n)
+    first = 0
+    if kept is not None:
+        states = kept["states"]
+        first = int(kept["done"])
+    times = range(window.steps)
+    template = Observations(times, None, observed[: window.steps], window.observation_error)
+    for cycle in range(first, n_windows):
+        begin = cycle * window.steps
+        analysis = fourdvar.analyse(
+            states[3, cycle],
+            template.with_values(observed[begin : begin + window.steps]),
+            start=begin,
+            trajectory=True,
+        )
+        assert analysis.trajectory is not None
+        states[0, cycle] = analysis.background
+        states[1, cycle] = analysis.analysis
+        states[2, cycle] = analysis.trajectory[window.steps - 1]
+        if cycle + 1 < n_windows:
+            states[3, cycle + 1] = analysis.final
+        if (cycle + 1) % _KEPT_CYCLES == 0:
+            keep({"states": states, "done": np.array(cycle + 1.0)})
+    starts = np.arange(n_windows) * window.steps
+    forecasts = task.model.trajectory(states[2], int(leads.max()))[:, leads]
+    verification = truth[starts[:, None] + window.steps - 1 + leads]
+    return {
+        "background": states[0],
+        "analysis": states[1],
+        "last": states[2],
+        "fg": _mean_square(states[0] - truth[starts]),
+        "an": _mean_square(states[1] - truth[starts]),
+        "end": _mean_square(states[2] - truth[starts + window.steps - 1]),
+        "forecast": _mean_square(forecasts - verification),
+    }
+
+
+def perfect_forecasts(
+    configuration: LorenzConfiguration, model: Model, replica: int
+) -> tuple[Array, Array]:
+    """Forecast from perfect initial states of the slow variables.
+
+    Returns
+    -------
+    numpy.ndarray, shape (steps + 1,)
+        Mean squared difference from the truth by lead.
+    numpy.ndarray, shape ()
+        Climatological variance of the model.
+    """
+    settings = configuration.forecasts
+    n = configuration.truth.n_slow
+    steps = round(settings.horizon / configuration.window.dt)
+    # Starts one unit of time apart
+    apart = round(1.0 / configuration.window.dt)
+    states, _ = truth_states(configuration, "forecasts", replica, settings.starts * apart)
+    starts = states[:-1:apart]
+    every = round(configuration.window.dt / configuration.truth.dt)
+    truth = truth_model(configuration).trajectory(starts, steps * every, every=every)[..., :n]
+    forecast = model.trajectory(starts[:, :n], steps)
+    climate = model.trajectory(model.step(starts[0, :n], 20 * apart), 1000 * apart, every=apart)
+    return np.asarray(((forecast - truth) ** 2).mean((0, 2))), np.asarray(climate.var())
+
+
+class _Experiment:
+    """The experiment's parts, each made when it is first needed, and kept in the store."""
+
+    def __init__(self, configuration: LorenzConfiguration, store: Store, report: Report) -> None:
+        self.configuration = configuration
+        self.store = store
+        self.report = report
+        self.n = configuration.truth.n_slow
+        self.physics = forecast_model(configuration)
+        self._truth_samples: tuple[Array, Array] | None = None
+        self._coefficients: dict[str, Array] = {}
+
+    def evaluate(self, row: Row) -> xr.Dataset:
+        """Return a correction's scores on the test segment."""
+        return self.store.dataset(f"test-{_name(row)}", lambda: self._evaluate(row))
+
+    def _evaluate(self, row: Row) -> xr.Dataset:
+        configuration = self.configuration
+        models = self.models(row)
+        sigma_b = self.sigma_b(row)
+        result = self.cycle("test", row, models, configuration.test, sigma_b)
+        replicas = range(configuration.forecasts.replicas)
+        with self.report.stage(f"{row}: forecasts from perfect states", len(replicas)) as advance:
+            pairs = map_replicas(
+                lambda replica: perfect_forecasts(
+                    configuration, models[replica % len(models)], replica
+                ),
+                replicas,
+                workers=configuration.workers,
+                advance=advance,
+            )
+        result["perfect_mse"] = (
+            ("forecast_replica", "perfect_lead"),
+            np.array([error for error, _ in pairs]),
+        )
+        result["model_variance"] = ("forecast_replica", np.array([var for _, var in pairs]))
+        result["sigma_b"] = sigma_b
+        grid = np.linspace(-8.0, 14.0, 111)
+        if row != "none":
+            network = Network.load(self.network_paths(row)[0])
+            uniform = np.repeat(grid[:, None], self.n, axis=1)
+            result["correction"] = ("x_value", network.forward(uniform)[:, 0])
+            result["x_value"] = grid
+        return result
+
+    def models(self, row: Row) -> list[Model]:
+        """Return the models with this correction, one for each network."""
+        if row == "none":
+            return [self.physics]
+        return [
+            HybridModel(self.physics, Network.load(path), "tendency")
+            for path in self.network_paths(row)
+        ]
+
+    def network_paths(self, row: Row) -> list[Path]:
+        """Return the files of this correction's networks, which are made where they are not."""
+        trained = row.startswith("network")
+        count = self.configuration.learning.networks if trained else 1
+        paths = [self.store.path(f"{_name(row)}-{number}.pbn") for number in range(count)]
+        for number, path in enumerate(paths):
+            if not path.exists():
+                network = self.train(row, number) if trained else self.closure(row)
+                with replacing(path) as temporary:
+                    Network.from_keras(network).save(temporary)
+        return paths
+
+    def closure(self, row: Row) -> Any:
+        """Return a polynomial fitted to the truth's unresolved tendency."""
+        from pybridge.learning import polynomial_network
+
+        x, tendency = self.truth_samples()
+        degree = {"constant": 0, "linear": 1, "cubic": 3}[row]
+        coefficients = np.polynomial.polynomial.polyfit(x.ravel(), tendency.ravel(), degree)
+        self.report.say(f"{row}: " + " ".join(f"{value:.5g}" for value in coefficients))
+        return polynomial_network(self.n, coefficients)
+
+    def train(self, row: Row, number: int) -> Any:
+        """Train one network."""
+        from pybridge import learning
+
+        settings = self.configuration.learning
+        seed = self.configuration.seed * 1000 + number
+        last = (0.0, 0.0)
+
+        def on_epoch(epoch: int, loss: float, validation: float) -> None:
+            nonlocal last
+            last = (loss, validation)
+            advance()
+
+        training = learning.Training(
+            epochs=settings.epochs,
+            batch=settings.batch,
+            learning_rate=settings.learning_rate,
+            validation=settings.validation,
+            patience=settings.patience,
+            seed=seed,
+            on_epoch=on_epoch,
+        )
+        network = learning.stencil_network(
+            self.n,
+            stencil=settings.stencil,
+            hidden=settings.hidden,
+            centre=settings.centre,
+            scale=settings.scale,
+            seed=seed,
+        )
+        # Data, and weights to begin with, are made before this stage's time is taken
+        if row == "network, truth":
+            x, target = self.truth_samples()
+        elif row == "network, increments":
+            x, later = self.analysis_pairs("none", number)
+            target = (later - self.physics.step(x, self.configuration.window.steps)) / (
+                self.configuration.window.steps * self.configuration.window.dt
+            )
+        else:
+            first = row == "network, trajectories"
+            x, target = self.analysis_pairs("none" if first else "network, trajectories", number)
+            before: Row = "network, increments" if first else "network, trajectories"
+            network.set_weights(
+                Network.load(self.network_paths(before)[number]).to_keras().get_weights()
+            )
+        with self.report.stage(f"{row}: training {number + 1}", settings.epochs) as advance:
+            if row in ("network, truth", "network, increments"):
+                learning.fit_tendency(network, x, target, training)
+            else:
+                learning.fit_trajectory(
+                    network,
+                    self.physics,
+                    x,
+                    target,
+                    self.configuration.window.steps,
+                    training,
+                    threads=self.configuration.workers,
+                )
+        self.report.say(f"{row}: loss {last[0]:.5f}, validation {last[1]:.5f}")
+        return network
+
+    def truth_samples(self) -> tuple[Array, Array]:
+        """Return slow variables of the truth and the tendency they lack, of the training segment.
+
+        Both have shape (samples, n).
+        """
+        if self._truth_samples is None:
+            segment = self.configuration.training
+            steps = self.configuration.window.steps
+            every = max(1, segment.replicas * segment.windows * steps // _TRUTH_SAMPLES)
+            states = np.concatenate(
+                [
+                    truth_states(
+                        self.configuration, "training", replica, segment.windows * steps
+                    )[0][segment.spin_up * steps :: every]
+                    for replica in range(segment.replicas)
+                ]
+            )
+            self._truth_samples = (
+                states[:, : self.n],
+                unresolved_tendency(self.configuration, states),
+            )
+        return self._truth_samples
+
+    def analysis_pairs(self, row: Row, number: int) -> tuple[Array, Array]:
+        """Return analyses of the training segment by a model, and those of the next window."""
+        model = self.models(row)[number if row != "none" else 0]
+        label = row if row == "none" else f"{row} {number + 1}"
+        analyses = self.store.dataset(
+            f"training-{_name(label)}",
+            lambda: self.cycle(
+                "training", label, [model], self.configuration.training, self.sigma_b(row)
+            ),
+        )["analysis"].to_numpy()[:, self.configuration.training.spin_up :]
+        return (
+            analyses[:, :-1].reshape(-1, self.n),
+            analyses[:, 1:].reshape(-1, self.n),
+        )
+
+    def sigma_b(self, row: Row) -> float:
+        """Return a correction's background error, tuned on a segment of its own if not given."""
+        given = self.configuration.sigma_b.get(row)
+        if given is not None:
+            return given
+        tuned = self.store.dataset(f"tuning-{_name(row)}", lambda: self._tune(row))
+        return float(tuned["sigma_b"][int(tuned["fg"].argmin())])
+
+    def _tune(self, row: Row) -> xr.Dataset:
+        tuning = self.configuration.tuning
+        model = self.models(row)[0]
+        tasks = [
+            Cycling(self.configuration, "tuning", tuning.segment, replica, model, sigma_b)
+            for sigma_b in tuning.candidates
+            for replica in range(tuning.segment.replicas)
+        ]
+        with self.report.stage(f"{row}: tuning", len(tasks)) as advance:
+            arrays = map_replicas(
+                assimilate, tasks, workers=self.configuration.workers, advance=advance
+            )
+        errors = np.array([a["fg"][tuning.segment.spin_up :].mean() for a in arrays])
+        errors = errors.reshape(len(tuning.candidates), -1).mean(1)
+        return xr.Dataset(
+            {"fg": ("sigma_b", np.sqrt(errors))}, {"sigma_b": list(tuning.candidates)}
+        )
+
+    def cycle(
+        self, segment: str, label: str, models: list[Model], size: Segment, sigma_b: float
+    ) -> xr.Dataset:
+        """Cycle all replicas of a segment, going on from what was kept of each."""
+
+        def one(replica: int) -> dict[str, Array]:
+            name = f"{segment}-{_name(label)}-{replica}"
+            model = models[replica % len(models)]
+            task = Cycling(self.configuration, segment, size, replica, model, sigma_b)
+            return assimilate(
+                task, self.store.arrays(name), lambda arrays: self.store.keep(name, arrays)
+            )
+
+        replicas = range(size.replicas)
+        with self.report.stage(f"{label}: cycling ({segment})", size.replicas) as advance:
+            results = map_replicas(
+                one, replicas, workers=self.configuration.workers, advance=advance
+            )
+        for replica in replicas:
+            self.store.drop(f"{segment}-{_name(label)}-{replica}")
+        return _cycling_dataset(results, self.configuration)
+
+    def results(self) -> xr.Dataset:
+        """Return the scores of all corrections."""
+        skip = ["background", "analysis", "last", "x_value", "x"]
+        parts = [
+            self.evaluate(row).drop_vars(skip, errors="ignore") for row in self.configuration.rows
+        ]
+        result = xr.concat(
+            parts,
+            xr.DataArray(list(self.configuration.rows), dims="row", name="row"),
+            data_vars="all",
+            coords="minimal",
+            compat="override",
+            join="outer",
+        )
+        after = {"cycle": slice(self.configuration.test.spin_up, None)}
+        for name in ("fg", "an", "end", "forecast"):
+            result[f"rmse_{name}"] = np.sqrt(result[name].isel(after).mean("cycle"))
+        result["r_rmse"] = np.sqrt(result["perfect_mse"] / (2.0 * result["model_variance"]))
+        result["perfect_lead"] = (
+            "perfect_lead",
+            np.arange(result.sizes["perfect_lead"]) * self.configuration.window.dt,
+        )
+        x, tendency = self.truth_samples()
+        some = slice(None, None, max(1, x.size // 4000))
+        result["truth_x"] = ("truth_sample", x.ravel()[some])
+        result["truth_tendency"] = ("truth_sample", tendency.ravel()[some])
+        result["x_value"] = ("x_value", np.linspace(-8.0, 14.0, 111))
+        result.attrs = {
+            "title": "Two-scale Lorenz-96: learning the model error of the one-scale model",
+            "configuration": self.configuration.model_dump_json(),
+        }
+        for name in ("rmse_fg", "rmse_an", "rmse_end", "rmse_forecast"):
+            result[name].attrs["long_name"] = _LONG_NAMES[name]
+        return result
+
+
+_LONG_NAMES = {
+    "rmse_fg": "RMSE of the background at the window's start",
+    "rmse_an": "RMSE of the analysis at the window's start",
+    "rmse_end": "RMSE of the analysed state at the last observation time",
+    "rmse_forecast": "RMSE of forecasts from the last observation time",
+}
+
+
+def _cycling_dataset(
+    results: list[dict[str, Array]], configuration: LorenzConfiguration
+) -> xr.Dataset:
+    dims = {
+        "background": ("replica", "cycle", "x"),
+        "analysis": ("replica", "cycle", "x"),
+        "last": ("replica", "cycle", "x"),
+        "fg": ("replica", "cycle"),
+        "an": ("replica", "cycle"),
+        "end": ("replica", "cycle"),
+        "forecast": ("replica", "cycle", "lead"),
+    }
+    dataset = xr.Dataset(
+        {name: (dim, np.stack([r[name] for r in results])) for name, dim in dims.items()},
+        {"lead": ("lead", list(configuration.leads), {"units": "model time units"})},
+    )
+    dataset["increment"] = dataset["analysis"] - dataset["background"]
+    return dataset
+
+
+def _tell(result: xr.Dataset, report: Report, directory: Path) -> None:
+    """Write the table."""
+
+    def spread(values: xr.DataArray, digits: int = 3) -> str:
+        flat = values.to_numpy()
+        deviation = flat.std(ddof=1) if flat.size > 1 else 0.0
+        return f"{flat.mean():.{digits}f} ± {deviation:.{digits}f}"
+
+    leads = result["lead"].to_numpy()
+    rows = []
+    for row in result["row"].to_numpy():
+        r = result.sel(row=row)
+        rows.append(
+            [
+                str(row),
+                f"{float(r['sigma_b']):g}",
+                spread(r["rmse_fg"]),
+                spread(r["rmse_an"]),
+                spread(r["rmse_end"]),
+                *(spread(r["rmse_forecast"].sel(lead=lead), 2) for lead in leads),
+                spread(r["r_rmse"].isel(perfect_lead=-1)),
+            ]
+        )
+    report.table(
+        "RMSE against the truth: mean ± standard deviation over replicas",
+        [
+            "correction",
+            "σ_b",
+            "background",
+            "analysis",
+            "last",
+            *(f"+{lead:g}" for lead in leads),
+            "R-RMSE",
+        ],
+        rows,
+    )
+    report.tell(f"results: {directory / 'results.nc'}\npicture: {directory / 'lorenz.png'}")
+
+
+def _mean_square(difference: Array) -> Array:
+    return np.asarray((difference**2).mean(-1))
+
+
+def _name(row: str) -> str:
+    return row.replace(", ", "-").replace(" ", "-")
