@@ -89,8 +89,11 @@ class Model:
     def _from_config(cls, config: dict[str, Any]) -> Self:
         return cls(**config)
 
-    def __reduce__(self) -> tuple[Callable[[dict[str, Any]], Model], tuple[dict[str, Any]]]:
-        return from_config, (self.get_config(),)
+    def __reduce__(self) -> tuple[Callable[..., Model], tuple[type[Model], dict[str, Any]]]:
+        # By class, whose module pickle imports; a kind may live in one that is not imported yet
+        config = self.get_config()
+        del config["kind"]
+        return _rebuilt, (type(self), config)
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{key}={value!r}" for key, value in self._config.items())
@@ -650,6 +653,10 @@ def from_config(config: dict[str, Any]) -> Model:
         known = ", ".join(sorted(Model._kinds))
         raise errors.InvalidArgumentError(f"kind: expected one of {known}, got {kind!r}")
     return Model._kinds[kind]._from_config(arguments)
+
+
+def _rebuilt(kind: type[Model], config: dict[str, Any]) -> Model:
+    return kind._from_config(config)
 
 
 def _open_library(path: str | os.PathLike[str]) -> ctypes.CDLL:
