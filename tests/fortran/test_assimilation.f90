@@ -124,10 +124,10 @@ program test_assimilation
   call blow_up_is_reported_with_its_step()
   call a_second_window_needs_no_new_workspace()
   if (n_failures > 0) then
-    print '(i0, a)', n_failures, " checks failed"
+    print "(i0, a)", n_failures, " checks failed"
     error stop 1
   end if
-  print '(a)', "assimilation: all checks passed"
+  print "(a)", "assimilation: all checks passed"
 
 contains
 
@@ -139,9 +139,9 @@ contains
     if (passed) return
     n_failures = n_failures + 1
     if (present(value)) then
-      print '(3a, es12.4)', "FAILED: ", what, ": ", value
+      print "(3a, es12.4)", "FAILED: ", what, ": ", value
     else
-      print '(2a)', "FAILED: ", what
+      print "(2a)", "FAILED: ", what
     end if
   end subroutine check
 
