@@ -1,13 +1,14 @@
 ! SPDX-License-Identifier: MIT
 !> Operators that the tests need and the library does not have.
 module operators_for_tests
+  use pybridge_forecast_model, only: forecast_model
   use pybridge_kinds, only: rk
   use pybridge_minimiser, only: linear_operator
   use pybridge_observation_operator, only: observation_operator
   use pybridge_status, only: status_ok
   implicit none
   private
-  public :: matrix_operator, square_operator
+  public :: carrying_model, matrix_operator, square_operator
 
   !> A nonlinear operator: the square of each value of the state, then their sum
   type, extends(observation_operator) :: square_operator
@@ -16,6 +17,18 @@ module operators_for_tests
     procedure :: forward_tl => square_forward_tl
     procedure :: forward_ad => square_forward_ad
   end type square_operator
+
+  !> A model of two variables that carries a third: set at the start from state and parameter, it
+  !> drives them through the window
+  type, extends(forecast_model) :: carrying_model
+  contains
+    procedure :: start => carrying_start
+    procedure :: start_tl => carrying_start_tl
+    procedure :: start_ad => carrying_start_ad
+    procedure :: step => carrying_step
+    procedure :: step_tl => carrying_step_tl
+    procedure :: step_ad => carrying_step_ad
+  end type carrying_model
 
   !> A matrix as an operator
   type, extends(linear_operator) :: matrix_operator
@@ -71,6 +84,110 @@ contains
     status = status_ok
   end subroutine square_forward_ad
 
+  subroutine carrying_start(self, k, p, x, linearisation, work, status)
+    class(carrying_model), intent(in) :: self
+    integer, intent(in) :: k
+    real(rk), intent(in) :: p(self%n_parameters)
+    real(rk), intent(inout) :: x(self%n)
+    real(rk), intent(inout) :: linearisation(self%n_linearisation)
+    real(rk), intent(inout) :: work(self%n_work)
+    integer, intent(out) :: status
+
+    associate (unused_k => k, unused_work => work)
+    end associate
+    linearisation(1) = x(1)
+    x(3) = p(1)*x(1)**2
+    status = status_ok
+  end subroutine carrying_start
+
+  subroutine carrying_start_tl(self, k, p, linearisation, dx, work, status, dp)
+    class(carrying_model), intent(in) :: self
+    integer, intent(in) :: k
+    real(rk), intent(in) :: p(self%n_parameters)
+    real(rk), intent(in) :: linearisation(self%n_linearisation)
+    real(rk), intent(inout) :: dx(self%n)
+    real(rk), intent(inout) :: work(self%n_work)
+    integer, intent(out) :: status
+    real(rk), intent(in), optional :: dp(self%n_parameters)
+
+    associate (unused_k => k, unused_work => work)
+    end associate
+    dx(3) = 2.0_rk*p(1)*linearisation(1)*dx(1)
+    if (present(dp)) dx(3) = dx(3) + linearisation(1)**2*dp(1)
+    status = status_ok
+  end subroutine carrying_start_tl
+
+  subroutine carrying_start_ad(self, k, p, linearisation, x_ad, work, status, p_ad)
+    class(carrying_model), intent(in) :: self
+    integer, intent(in) :: k
+    real(rk), intent(in) :: p(self%n_parameters)
+    real(rk), intent(in) :: linearisation(self%n_linearisation)
+    real(rk), intent(inout) :: x_ad(self%n)
+    real(rk), intent(inout) :: work(self%n_work)
+    integer, intent(out) :: status
+    real(rk), intent(inout), optional :: p_ad(self%n_parameters)
+
+    associate (unused_k => k, unused_work => work)
+    end associate
+    x_ad(1) = x_ad(1) + 2.0_rk*p(1)*linearisation(1)*x_ad(3)
+    if (present(p_ad)) p_ad(1) = p_ad(1) + linearisation(1)**2*x_ad(3)
+    x_ad(3) = 0.0_rk
+    status = status_ok
+  end subroutine carrying_start_ad
+
+  subroutine carrying_step(self, k, p, x, linearisation, work, status)
+    class(carrying_model), intent(in) :: self
+    integer, intent(in) :: k
+    real(rk), intent(in) :: p(self%n_parameters)
+    real(rk), intent(inout) :: x(self%n)
+    real(rk), intent(inout) :: linearisation(self%n_linearisation)
+    real(rk), intent(inout) :: work(self%n_work)
+    integer, intent(out) :: status
+
+    associate (unused_k => k, unused_p => p, unused_work => work)
+    end associate
+    linearisation(1) = x(1)
+    x(1) = x(1) + 0.1_rk*x(2)
+    x(2) = x(2) - 0.1_rk*sin(linearisation(1)) + 0.1_rk*x(3)
+    status = status_ok
+  end subroutine carrying_step
+
+  subroutine carrying_step_tl(self, k, p, linearisation, dx, work, status, dp)
+    class(carrying_model), intent(in) :: self
+    integer, intent(in) :: k
+    real(rk), intent(in) :: p(self%n_parameters)
+    real(rk), intent(in) :: linearisation(self%n_linearisation)
+    real(rk), intent(inout) :: dx(self%n)
+    real(rk), intent(inout) :: work(self%n_work)
+    integer, intent(out) :: status
+    real(rk), intent(in), optional :: dp(self%n_parameters)
+
+    associate (unused_k => k, unused_p => p, unused_work => work)
+    end associate
+    if (present(dp)) continue
+    dx(1:2) = [dx(1) + 0.1_rk*dx(2), &
+      & dx(2) - 0.1_rk*cos(linearisation(1))*dx(1) + 0.1_rk*dx(3)]
+    status = status_ok
+  end subroutine carrying_step_tl
+
+  subroutine carrying_step_ad(self, k, p, linearisation, x_ad, work, status, p_ad)
+    class(carrying_model), intent(in) :: self
+    integer, intent(in) :: k
+    real(rk), intent(in) :: p(self%n_parameters)
+    real(rk), intent(in) :: linearisation(self%n_linearisation)
+    real(rk), intent(inout) :: x_ad(self%n)
+    real(rk), intent(inout) :: work(self%n_work)
+    integer, intent(out) :: status
+    real(rk), intent(inout), optional :: p_ad(self%n_parameters)
+
+    associate (unused_k => k, unused_p => p, unused_work => work)
+    end associate
+    if (present(p_ad)) continue
+    x_ad = [x_ad(1) - 0.1_rk*cos(linearisation(1))*x_ad(2), x_ad(2) + 0.1_rk*x_ad(1), &
+      & x_ad(3) + 0.1_rk*x_ad(2)]
+    status = status_ok
+  end subroutine carrying_step_ad
+
   subroutine matrix_apply(self, x, a_x, status)
     class(matrix_operator), intent(inout) :: self
     real(rk), intent(in) :: x(self%n)
@@ -87,7 +204,7 @@ end module operators_for_tests
 !> Fails by `error stop`.
 program test_assimilation
   use, intrinsic :: ieee_arithmetic, only: ieee_quiet_nan, ieee_value
-  use operators_for_tests, only: matrix_operator, square_operator
+  use operators_for_tests, only: carrying_model, matrix_operator, square_operator
   use pybridge_background, only: background_covariance, diagonal_covariance, full_covariance, &
     & new_diagonal_covariance, new_full_covariance
   use pybridge_control_vector, only: control_vector
@@ -113,6 +230,7 @@ program test_assimilation
   call covariances_reject_what_is_not_one()
   call conjugate_gradients_agree_with_a_direct_solution()
   call observed_forecast_passes_taylor_and_dot_product_tests()
+  call carried_values_are_set_from_the_state_that_is_controlled()
   call observations_outside_are_rejected()
   call gradient_is_that_of_the_cost()
   call hessian_is_symmetric()
@@ -393,6 +511,49 @@ contains
         & "Taylor remainder of the window falls tenfold", remainder(i - 1)/remainder(i))
     end do
   end subroutine observed_forecast_passes_taylor_and_dot_product_tests
+
+  subroutine carried_values_are_set_from_the_state_that_is_controlled()
+    type(carrying_model), target :: model
+    type(observed_forecast) :: forecast
+    type(forecast_workspace) :: workspace, other
+    real(rk), parameter :: p(1) = [0.3_rk], dp(1) = [0.4_rk], dx(2) = [0.5_rk, -0.7_rk]
+    real(rk), parameter :: x(2) = [1.2_rk, -0.4_rk]
+    real(rk), dimension(6) :: y, y_moved, dy, y_ad
+    real(rk) :: p_ad(1), remainder(0:4), step, x_ad(2)
+    integer :: failed_step, i, repeat, status
+
+    call model%set_sizes(2, 1, 1, 0, n_carry=1)
+    forecast%model => model
+    forecast%n_steps = n_steps
+    forecast%observations = new_observation_set(2)
+    do i = 0, n_steps, 4
+      call forecast%observations%add_selection(i, [1, 2], [1.0_rk, 1.0_rk], status)
+    end do
+    call forecast%observations%add_selection(1, [3], [1.0_rk], status)
+    call check(status == status_observation, "carried values are not observed")
+    call workspace%prepare(forecast)
+    call other%prepare(forecast)
+    y_ad = random_vector(6)
+    ! Twice, to see that nothing is left over from the first run
+    do repeat = 1, 2
+      call forecast%forward(0, p, x, y, workspace, status, failed_step)
+      call forecast%forward_tl(0, p, dx, dy, workspace, status, dp)
+      x_ad = 0.0_rk
+      p_ad = 0.0_rk
+      call forecast%forward_ad(0, p, y_ad, x_ad, workspace, status, p_ad)
+      call check(abs(dot_product(dy, y_ad) - dot_product(dx, x_ad) - dot_product(dp, p_ad)) &
+        & <= 1.0e-13_rk*norm2(dy)*norm2(y_ad), "adjoint of a window with carried values")
+      do i = 0, 4
+        step = 10.0_rk**(-1 - i)
+        call forecast%forward(0, p + step*dp, x + step*dx, y_moved, other, status, failed_step)
+        remainder(i) = norm2(y_moved - y - step*dy)/step
+      end do
+      do i = 1, 4
+        call check(abs(remainder(i - 1)/remainder(i) - 10.0_rk) <= 2.0_rk, &
+          & "Taylor remainder of a window with carried values", remainder(i - 1)/remainder(i))
+      end do
+    end do
+  end subroutine carried_values_are_set_from_the_state_that_is_controlled
 
   subroutine observations_outside_are_rejected()
     type(runge_kutta_model), target :: model
