@@ -71,7 +71,8 @@ contains
     n_record = net%linearisation_size(1)
     n_scratch = net%work_size(1) + int(net%n_inputs, i8)
     status = status_out_of_memory
-    if (max(n_record, n_scratch) > int(huge(n), i8)/8) then
+    ! Four stages of a Runge-Kutta step keep a record each, in one array of default integers' size
+    if (8*max(n_record, n_scratch) > int(huge(n), i8)) then
       message = "the network's buffers are too large"
       return
     end if
