@@ -295,6 +295,8 @@ contains
     call c_f_pointer(handle, object)
     call c_f_pointer(observations, observations_object)
     call object%problem%set_observations(observations_object%observations, status, text)
+    ! What the last run left behind does not fit the new layout.
+    if (allocated(object%workspace%z)) deallocate (object%workspace%z)
     if (.not. allocated(text)) text = status_text(status)
     call put_text(text, message, length)
   end function fourdvar_set_observations
