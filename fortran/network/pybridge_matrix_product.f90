@@ -11,9 +11,9 @@
 !> and X_ad may be smaller than their number of rows: the columns then overlap, which makes a
 !> convolution over contiguous windows a plain matrix product, without copies.
 !>
-!> All three run on one kernel, `C(i, c) += sum_t A(i, t) b(c, t)`: rows are vector lanes, eight
-!> columns share each load of A, and the sums stay in registers. No reassociation of sums is
-!> needed, hence no -ffast-math. The dot products of the adjoint for a batch of one say so by
+!> All three run on one kernel, `C(i, c) += sum_t A(i, t) B(t, c)`: rows are vector lanes, eight
+!> columns share each load of A, and the sums stay in registers. No reassociation of sums
+!> is needed, hence no -ffast-math. The dot products of the adjoint for a batch of one say so by
 !> `!$omp simd reduction`.
 module pybridge_matrix_product
   use pybridge_kinds, only: rk
@@ -21,7 +21,7 @@ module pybridge_matrix_product
   private
   public :: add_product, add_product_transposed, add_outer_product
 
-  !> Rows handled as one padded block where their number is no multiple of it
+  !> Rows of a strip: one vector of AVX-512, two of AVX2
   integer, parameter :: lanes = 8
   !> Rows and columns of the block of A that is kept in the cache
   integer, parameter :: block_rows = 64
@@ -54,7 +54,7 @@ contains
       ! One output: the sums run along the columns of X
       call add_dot_products(k, n, x, ldx, w, y, ldy)
     else
-      call add_general(m, n, k, w, ldw, x, ldx, 1, y, ldy)
+      call add_general(m, n, k, w, ldw, x, ldx, .false., y, ldy)
     end if
   end subroutine add_product
 
@@ -98,8 +98,8 @@ contains
           end do
         end do
         if (ldx >= k) then
-          call add_general(rows, n, columns, packed, width, y_ad(i0 + 1), ldy, 1, &
-            & x_ad(l0 + 1), ldx)
+          call add_general(rows, n, columns, packed, width, y_ad(i0 + 1), ldy, &
+            & .false., x_ad(l0 + 1), ldx)
           cycle
         end if
         do l = rows + 1, width
@@ -111,7 +111,7 @@ contains
         do j0 = 0, n - 1, lanes
           tile(1:width*lanes) = 0.0_rk
           call add_general(width, min(lanes, n - j0), columns, packed, width, &
-            & y_ad(ldy*j0 + i0 + 1), ldy, 1, tile, width)
+            & y_ad(ldy*j0 + i0 + 1), ldy, .false., tile, width)
           do j = 1, min(lanes, n - j0)
             do l = 1, rows
               x_ad(ldx*(j0 + j - 1) + l0 + l) = x_ad(ldx*(j0 + j - 1) + l0 + l) &
@@ -139,133 +139,195 @@ contains
     real(rk), intent(in) :: x(ldx*(n - 1) + k)
     real(rk), intent(inout) :: w_ad(ldw*(k - 1) + m)
 
+    integer :: i, l
+
     if (m < 1 .or. n < 1 .or. k < 1) return
     if (m == 1 .and. ldw == 1) then
       call add_column(k, n, x, ldx, y_ad, ldy, w_ad)
+    else if (n == 1) then
+      do l = 0, k - 1
+        do i = 1, m
+          w_ad(ldw*l + i) = w_ad(ldw*l + i) + y_ad(i)*x(l + 1)
+        end do
+      end do
     else
-      call add_general(m, k, n, y_ad, ldy, x, 1, ldx, w_ad, ldw)
+      call add_general(m, k, n, y_ad, ldy, x, ldx, .true., w_ad, ldw)
     end if
   end subroutine add_outer_product
 
-  !> `C(i, c) += sum_t A(i, t) b(c, t)` for i = 1..m, c = 1..n, t = 1..k, in blocks of A that fit
-  !> the cache.
-  pure subroutine add_general(m, n, k, a, lda, b, stride_c, stride_t, c, ldc)
+  !> `C(i, c) += sum_t A(i, t) B(t, c)` for i = 1..m, c = 1..n, t = 1..k.
+  !>
+  !> A is packed, in blocks that fit the cache, into strips of eight rows, the last one padded with
+  !> zeros: with a stride of A that is known when compiling, the kernels are vectorised over rows.
+  pure subroutine add_general(m, n, k, a, lda, b, ldb, b_is_transposed, c, ldc)
     integer, intent(in) :: m
     integer, intent(in) :: n
     integer, intent(in) :: k
     integer, intent(in) :: lda
-    !> Distance in b between neighbouring columns c
-    integer, intent(in) :: stride_c
-    !> Distance in b between neighbouring terms t
-    integer, intent(in) :: stride_t
+    integer, intent(in) :: ldb
+    !> Whether b holds the transpose of B, with c its fast index
+    logical, intent(in) :: b_is_transposed
     integer, intent(in) :: ldc
     real(rk), intent(in) :: a(lda*(k - 1) + m)
-    real(rk), intent(in) :: b(stride_c*(n - 1) + stride_t*(k - 1) + 1)
+    real(rk), intent(in) :: b(*)
     real(rk), intent(inout) :: c(ldc*(n - 1) + m)
 
-    integer :: i0, t0, j, rows, terms, tail
+    real(rk) :: packed(block_rows*block_columns)
+    real(rk) :: panel(8*block_columns)
+    integer :: i0, j, q, t, t0, columns, rows, terms
 
     if (n == 1) then
-      call add_column(m, k, a, lda, b, stride_t, c)
+      call add_column(m, k, a, lda, b, merge(ldb, 1, b_is_transposed), c)
       return
     end if
     do t0 = 0, k - 1, block_columns
       terms = min(block_columns, k - t0)
       do i0 = 0, m - 1, block_rows
         rows = min(block_rows, m - i0)
-        tail = modulo(rows, lanes)
-        rows = rows - tail
-        if (rows > 0) then
-          do j = 0, n - 8, 8
-            call add_eight(rows, terms, a(lda*t0 + i0 + 1), lda, &
-              & b(stride_c*j + stride_t*t0 + 1), stride_c, stride_t, c(ldc*j + i0 + 1), ldc)
-          end do
-          if (n - j >= 4) then
-            call add_four(rows, terms, a(lda*t0 + i0 + 1), lda, &
-              & b(stride_c*j + stride_t*t0 + 1), stride_c, stride_t, c(ldc*j + i0 + 1), ldc)
-            j = j + 4
+        call pack(rows, terms, a(lda*t0 + i0 + 1), lda, packed)
+        do j = 0, n - 1, 8
+          columns = min(8, n - j)
+          if (b_is_transposed) then
+            if (columns < 8) panel(1:8*terms) = 0.0_rk
+            do t = 0, terms - 1
+              do q = 1, columns
+                panel(8*t + q) = b(ldb*(t0 + t) + j + q)
+              end do
+            end do
+            call add_strips_of_panel(rows, columns, terms, packed, panel, c(ldc*j + i0 + 1), ldc)
+          else
+            call add_strips(rows, columns, terms, packed, b(ldb*j + t0 + 1), ldb, &
+              & c(ldc*j + i0 + 1), ldc)
           end if
-          do j = j, n - 1
-            call add_column(rows, terms, a(lda*t0 + i0 + 1), lda, &
-              & b(stride_c*j + stride_t*t0 + 1), stride_t, c(ldc*j + i0 + 1))
-          end do
-        end if
-        if (tail > 0) then
-          call add_tail(tail, n, terms, a(lda*t0 + i0 + rows + 1), lda, b(stride_t*t0 + 1), &
-            & stride_c, stride_t, c(i0 + rows + 1), ldc)
-        end if
+        end do
       end do
     end do
   end subroutine add_general
 
-  !> The last rows of a block, fewer than a vector's lanes: padded with zeros.
-  pure subroutine add_tail(m, n, k, a, lda, b, stride_c, stride_t, c, ldc)
+  !> Cut A into strips of eight rows, each contiguous, and pad the last one with zeros.
+  pure subroutine pack(m, k, a, lda, packed)
+    integer, intent(in) :: m
+    integer, intent(in) :: k
+    integer, intent(in) :: lda
+    real(rk), intent(in) :: a(lda*(k - 1) + m)
+    real(rk), intent(out) :: packed(lanes*((m + lanes - 1)/lanes)*k)
+
+    integer :: i, i0, q, t
+
+    q = 0
+    do i0 = 0, m - 1, lanes
+      if (m - i0 >= lanes) then
+        do t = 0, k - 1
+          do i = 1, lanes
+            packed(q + i) = a(lda*t + i0 + i)
+          end do
+          q = q + lanes
+        end do
+      else
+        do t = 0, k - 1
+          packed(q + 1:q + m - i0) = a(lda*t + i0 + 1:lda*t + m)
+          packed(q + m - i0 + 1:q + lanes) = 0.0_rk
+          q = q + lanes
+        end do
+      end if
+    end do
+  end subroutine pack
+
+  !> Up to eight columns of the general product, for A packed in strips.
+  pure subroutine add_strips(m, n, k, packed, b, ldb, c, ldc)
     integer, intent(in) :: m
     integer, intent(in) :: n
     integer, intent(in) :: k
-    integer, intent(in) :: lda
-    integer, intent(in) :: stride_c
-    integer, intent(in) :: stride_t
+    integer, intent(in) :: ldb
     integer, intent(in) :: ldc
-    real(rk), intent(in) :: a(lda*(k - 1) + m)
-    real(rk), intent(in) :: b(stride_c*(n - 1) + stride_t*(k - 1) + 1)
+    real(rk), intent(in) :: packed(lanes*k, (m + lanes - 1)/lanes)
+    real(rk), intent(in) :: b(ldb*(n - 1) + k)
     real(rk), intent(inout) :: c(ldc*(n - 1) + m)
 
-    real(rk) :: padded(lanes*block_columns)
     real(rk) :: tile(lanes*8)
-    integer :: i, j, j0, t, columns
+    integer :: i, i0, j, strip
 
-    if (n < 4) then
-      do j = 0, n - 1
-        call add_column(m, k, a, lda, b(stride_c*j + 1), stride_t, c(ldc*j + 1))
-      end do
-      return
-    end if
-    do t = 1, k
-      do i = 1, m
-        padded(lanes*(t - 1) + i) = a(lda*(t - 1) + i)
-      end do
-      do i = m + 1, lanes
-        padded(lanes*(t - 1) + i) = 0.0_rk
-      end do
-    end do
-    do j0 = 0, n - 1, 8
-      columns = min(8, n - j0)
-      tile = 0.0_rk
-      if (columns == 8) then
-        call add_eight(lanes, k, padded, lanes, b(stride_c*j0 + 1), stride_c, stride_t, tile, &
-          & lanes)
-      else
-        do j = 0, columns - 1
-          call add_column(lanes, k, padded, lanes, b(stride_c*(j0 + j) + 1), stride_t, &
-            & tile(lanes*j + 1))
-        end do
+    do strip = 1, m/lanes
+      i0 = lanes*(strip - 1)
+      j = 0
+      if (n == 8) then
+        call add_eight(k, packed(:, strip), b, ldb, c(i0 + 1), ldc)
+        cycle
+      else if (n >= 4) then
+        call add_four(k, packed(:, strip), b, ldb, c(i0 + 1), ldc)
+        j = 4
       end if
-      do j = 1, columns
-        do i = 1, m
-          c(ldc*(j0 + j - 1) + i) = c(ldc*(j0 + j - 1) + i) + tile(lanes*(j - 1) + i)
+      do j = j, n - 1
+        call add_column(lanes, k, packed(:, strip), lanes, b(ldb*j + 1), 1, c(ldc*j + i0 + 1))
+      end do
+    end do
+    strip = m/lanes + 1
+    i0 = lanes*(strip - 1)
+    if (i0 == m) return
+    tile = 0.0_rk
+    j = 0
+    if (n == 8) then
+      call add_eight(k, packed(:, strip), b, ldb, tile, lanes)
+      j = 8
+    else if (n >= 4) then
+      call add_four(k, packed(:, strip), b, ldb, tile, lanes)
+      j = 4
+    end if
+    do j = j, n - 1
+      call add_column(lanes, k, packed(:, strip), lanes, b(ldb*j + 1), 1, tile(lanes*j + 1))
+    end do
+    do j = 0, n - 1
+      do i = 1, m - i0
+        c(ldc*j + i0 + i) = c(ldc*j + i0 + i) + tile(lanes*j + i)
+      end do
+    end do
+  end subroutine add_strips
+
+  !> The same, for B of which the eight values for each term lie together, some perhaps zero.
+  pure subroutine add_strips_of_panel(m, n, k, packed, panel, c, ldc)
+    integer, intent(in) :: m
+    !> Columns wanted
+    integer, intent(in) :: n
+    integer, intent(in) :: k
+    integer, intent(in) :: ldc
+    real(rk), intent(in) :: packed(lanes*k, (m + lanes - 1)/lanes)
+    real(rk), intent(in) :: panel(8*k)
+    real(rk), intent(inout) :: c(ldc*(n - 1) + m)
+
+    real(rk) :: tile(lanes*8)
+    integer :: i, i0, j, strip
+
+    do strip = 1, (m + lanes - 1)/lanes
+      i0 = lanes*(strip - 1)
+      if (n == 8 .and. m - i0 >= lanes) then
+        call add_eight_of_panel(k, packed(:, strip), panel, c(i0 + 1), ldc)
+        cycle
+      end if
+      tile = 0.0_rk
+      call add_eight_of_panel(k, packed(:, strip), panel, tile, lanes)
+      do j = 0, n - 1
+        do i = 1, min(lanes, m - i0)
+          c(ldc*j + i0 + i) = c(ldc*j + i0 + i) + tile(lanes*j + i)
         end do
       end do
     end do
-  end subroutine add_tail
+  end subroutine add_strips_of_panel
 
-  !> Eight columns of the general product.
-  pure subroutine add_eight(m, k, a, lda, b, stride_c, stride_t, c, ldc)
-    integer, intent(in) :: m
+  !> Eight rows and eight columns of the general product.
+  pure subroutine add_eight(k, a, b, ldb, c, ldc)
     integer, intent(in) :: k
-    integer, intent(in) :: lda
-    integer, intent(in) :: stride_c
-    integer, intent(in) :: stride_t
+    integer, intent(in) :: ldb
     integer, intent(in) :: ldc
-    real(rk), intent(in) :: a(lda*(k - 1) + m)
-    real(rk), intent(in) :: b(stride_c*7 + stride_t*(k - 1) + 1)
-    real(rk), intent(inout) :: c(ldc*7 + m)
+    real(rk), intent(in) :: a(lanes, k)
+    real(rk), intent(in) :: b(ldb*7 + k)
+    real(rk), intent(inout) :: c(ldc*7 + lanes)
 
-    integer :: i, t, q
+    integer :: i, t
     real(rk) :: w, s1, s2, s3, s4, s5, s6, s7, s8
 
-    !$omp simd private(w, s1, s2, s3, s4, s5, s6, s7, s8, q)
-    do i = 1, m
+    if (k < 1) return
+    !$omp simd private(w, s1, s2, s3, s4, s5, s6, s7, s8)
+    do i = 1, lanes
       s1 = 0.0_rk
       s2 = 0.0_rk
       s3 = 0.0_rk
@@ -274,17 +336,16 @@ contains
       s6 = 0.0_rk
       s7 = 0.0_rk
       s8 = 0.0_rk
-      do t = 0, k - 1
-        w = a(lda*t + i)
-        q = stride_t*t + 1
-        s1 = s1 + w*b(q)
-        s2 = s2 + w*b(q + stride_c)
-        s3 = s3 + w*b(q + 2*stride_c)
-        s4 = s4 + w*b(q + 3*stride_c)
-        s5 = s5 + w*b(q + 4*stride_c)
-        s6 = s6 + w*b(q + 5*stride_c)
-        s7 = s7 + w*b(q + 6*stride_c)
-        s8 = s8 + w*b(q + 7*stride_c)
+      do t = 1, k
+        w = a(i, t)
+        s1 = s1 + w*b(t)
+        s2 = s2 + w*b(t + ldb)
+        s3 = s3 + w*b(t + 2*ldb)
+        s4 = s4 + w*b(t + 3*ldb)
+        s5 = s5 + w*b(t + 4*ldb)
+        s6 = s6 + w*b(t + 5*ldb)
+        s7 = s7 + w*b(t + 6*ldb)
+        s8 = s8 + w*b(t + 7*ldb)
       end do
       c(i) = c(i) + s1
       c(i + ldc) = c(i + ldc) + s2
@@ -297,34 +358,31 @@ contains
     end do
   end subroutine add_eight
 
-  !> Four columns of the general product.
-  pure subroutine add_four(m, k, a, lda, b, stride_c, stride_t, c, ldc)
-    integer, intent(in) :: m
+  !> Eight rows and four columns of the general product.
+  pure subroutine add_four(k, a, b, ldb, c, ldc)
     integer, intent(in) :: k
-    integer, intent(in) :: lda
-    integer, intent(in) :: stride_c
-    integer, intent(in) :: stride_t
+    integer, intent(in) :: ldb
     integer, intent(in) :: ldc
-    real(rk), intent(in) :: a(lda*(k - 1) + m)
-    real(rk), intent(in) :: b(stride_c*3 + stride_t*(k - 1) + 1)
-    real(rk), intent(inout) :: c(ldc*3 + m)
+    real(rk), intent(in) :: a(lanes, k)
+    real(rk), intent(in) :: b(ldb*3 + k)
+    real(rk), intent(inout) :: c(ldc*3 + lanes)
 
-    integer :: i, t, q
+    integer :: i, t
     real(rk) :: w, s1, s2, s3, s4
 
-    !$omp simd private(w, s1, s2, s3, s4, q)
-    do i = 1, m
+    if (k < 1) return
+    !$omp simd private(w, s1, s2, s3, s4)
+    do i = 1, lanes
       s1 = 0.0_rk
       s2 = 0.0_rk
       s3 = 0.0_rk
       s4 = 0.0_rk
-      do t = 0, k - 1
-        w = a(lda*t + i)
-        q = stride_t*t + 1
-        s1 = s1 + w*b(q)
-        s2 = s2 + w*b(q + stride_c)
-        s3 = s3 + w*b(q + 2*stride_c)
-        s4 = s4 + w*b(q + 3*stride_c)
+      do t = 1, k
+        w = a(i, t)
+        s1 = s1 + w*b(t)
+        s2 = s2 + w*b(t + ldb)
+        s3 = s3 + w*b(t + 2*ldb)
+        s4 = s4 + w*b(t + 3*ldb)
       end do
       c(i) = c(i) + s1
       c(i + ldc) = c(i + ldc) + s2
@@ -332,6 +390,50 @@ contains
       c(i + 3*ldc) = c(i + 3*ldc) + s4
     end do
   end subroutine add_four
+
+  !> Eight rows and eight columns of the general product, for a panel of B.
+  pure subroutine add_eight_of_panel(k, a, panel, c, ldc)
+    integer, intent(in) :: k
+    integer, intent(in) :: ldc
+    real(rk), intent(in) :: a(lanes, k)
+    real(rk), intent(in) :: panel(8, k)
+    real(rk), intent(inout) :: c(ldc*7 + lanes)
+
+    integer :: i, t
+    real(rk) :: w, s1, s2, s3, s4, s5, s6, s7, s8
+
+    if (k < 1) return
+    !$omp simd private(w, s1, s2, s3, s4, s5, s6, s7, s8)
+    do i = 1, lanes
+      s1 = 0.0_rk
+      s2 = 0.0_rk
+      s3 = 0.0_rk
+      s4 = 0.0_rk
+      s5 = 0.0_rk
+      s6 = 0.0_rk
+      s7 = 0.0_rk
+      s8 = 0.0_rk
+      do t = 1, k
+        w = a(i, t)
+        s1 = s1 + w*panel(1, t)
+        s2 = s2 + w*panel(2, t)
+        s3 = s3 + w*panel(3, t)
+        s4 = s4 + w*panel(4, t)
+        s5 = s5 + w*panel(5, t)
+        s6 = s6 + w*panel(6, t)
+        s7 = s7 + w*panel(7, t)
+        s8 = s8 + w*panel(8, t)
+      end do
+      c(i) = c(i) + s1
+      c(i + ldc) = c(i + ldc) + s2
+      c(i + 2*ldc) = c(i + 2*ldc) + s3
+      c(i + 3*ldc) = c(i + 3*ldc) + s4
+      c(i + 4*ldc) = c(i + 4*ldc) + s5
+      c(i + 5*ldc) = c(i + 5*ldc) + s6
+      c(i + 6*ldc) = c(i + 6*ldc) + s7
+      c(i + 7*ldc) = c(i + 7*ldc) + s8
+    end do
+  end subroutine add_eight_of_panel
 
   !> One column of the general product, `c(i) += sum_t A(i, t) b(t)`: eight terms a pass.
   pure subroutine add_column(m, k, a, lda, b, stride_t, c)
