@@ -182,7 +182,8 @@ contains
   end subroutine user
 
   !> From here the user's procedures are called, by reference as they expect.
-  function on_step(context, k, t, n, n_parameters, p, x) result(status) bind(c)
+  function on_step(context, k, t, n, n_parameters, p, x) result(status) &
+    & bind(c, name="")
     type(c_ptr), value :: context
     integer(c_int), value :: k, n, n_parameters
     real(c_double), value :: t
@@ -199,7 +200,8 @@ contains
     call step(k, t, n, n_parameters, p, x, status)
   end function on_step
 
-  function on_step_tl(context, k, t, n, n_parameters, p, x, dp, dx) result(status) bind(c)
+  function on_step_tl(context, k, t, n, n_parameters, p, x, dp, dx) result(status) &
+    & bind(c, name="")
     type(c_ptr), value :: context
     integer(c_int), value :: k, n, n_parameters
     real(c_double), value :: t
@@ -216,7 +218,8 @@ contains
     call step_tl(k, t, n, n_parameters, p, x, dp, dx, status)
   end function on_step_tl
 
-  function on_step_ad(context, k, t, n, n_parameters, p, x, x_ad, p_ad) result(status) bind(c)
+  function on_step_ad(context, k, t, n, n_parameters, p, x, x_ad, p_ad) result(status) &
+    & bind(c, name="")
     type(c_ptr), value :: context
     integer(c_int), value :: k, n, n_parameters
     real(c_double), value :: t
