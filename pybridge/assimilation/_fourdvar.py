@@ -50,6 +50,8 @@ class Analysis:
     gradient_norms, inner_costs : list of numpy.ndarray, shapes (inner + 1,)
         Norm of the gradient in control space, and the quadratic cost function, at the start and
         after each inner iteration, for each outer iteration.
+    runs : tuple of int
+        Runs of the window made: nonlinear, tangent linear, adjoint.
     converged : bool
         Whether the last step was within the outer tolerance.
     succeeded : bool
@@ -69,6 +71,7 @@ class Analysis:
     inner_iterations: np.ndarray[Any, np.dtype[np.int32]]
     gradient_norms: list[Array]
     inner_costs: list[Array]
+    runs: tuple[int, int, int]
     converged: bool
     succeeded: bool
 
@@ -321,7 +324,7 @@ class FourDVar:
             )
             if status and status != errors.NOT_CONVERGED:
                 raise self._error(status, failed_step, start, "the first guess")
-            _, outer, converged, *_ = _kernels.pybridge_fourdvar_history(
+            _, outer, converged, forward, tangent, adjoint = _kernels.pybridge_fourdvar_history(
                 self._handle,
                 self._terms[0],
                 self._terms[1],
@@ -348,6 +351,7 @@ class FourDVar:
                 inner_costs=[
                     self._inner_history[1, i, : count + 1].copy() for i, count in enumerate(inner)
                 ],
+                runs=(forward, tangent, adjoint),
                 converged=bool(converged),
                 succeeded=status == 0,
             )

@@ -379,9 +379,9 @@ class _Experiment:
             every = max(1, segment.replicas * segment.windows * steps // _TRUTH_SAMPLES)
             states = np.concatenate(
                 [
-                    truth_states(
-                        self.configuration, "training", replica, segment.windows * steps
-                    )[0][segment.spin_up * steps :: every]
+                    truth_states(self.configuration, "training", replica, segment.windows * steps)[
+                        0
+                    ][segment.spin_up * steps :: every]
                     for replica in range(segment.replicas)
                 ]
             )

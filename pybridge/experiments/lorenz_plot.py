@@ -24,9 +24,7 @@ def plot(result: xr.Dataset, directory: Path) -> Path:
         ``lorenz.png`` in the directory.
     """
     rows = [str(row) for row in result["row"].to_numpy()]
-    colours = {
-        row: mpl.colormaps["tab10"](number % 10) for number, row in enumerate(rows)
-    }
+    colours = {row: mpl.colormaps["tab10"](number % 10) for number, row in enumerate(rows)}
     figure = Figure(figsize=(12.0, 9.0), layout="constrained")
     axes = figure.subplots(2, 2)
 
@@ -62,7 +60,10 @@ def plot(result: xr.Dataset, directory: Path) -> Path:
             capsize=2,
         )
     axis.set(
-        xlabel="lead (model time units)", ylabel="RMSE", title="Forecasts from analyses", ylim=(0, None)
+        xlabel="lead (model time units)",
+        ylabel="RMSE",
+        title="Forecasts from analyses",
+        ylim=(0, None),
     )
     axis.legend(fontsize="small")
 

@@ -12,7 +12,6 @@ import tensorflow as tf
 from pybridge import _validation as validate
 from pybridge import errors
 from pybridge._validation import Array
-from pybridge.hybrid import HybridModel
 from pybridge.keras._step import Backend, check_backend, forecast
 from pybridge.models import Model, from_config
 
@@ -260,11 +259,15 @@ class HybridLayer(ForecastLayer):
         parts = [tf.cast(part, tf.float64) for part in self._flat_weights()]
         return tf.concat([super()._parameters(), *parts], axis=0)
 
-    def hybrid(self) -> HybridModel:
-        """Return the `HybridModel` with the network's weights as they are now."""
-        if not isinstance(self.model, HybridModel):
-            raise errors.NotAvailableError(f"{self.model!r} is not a HybridModel")
-        return self.model.with_parameters(self.parameter_vector())
+    def hybrid(self) -> Model:
+        """Return the hybrid model with the network's weights as they are now.
+
+        The leading parameters stay the model's own.
+        """
+        if not hasattr(self.model, "with_parameters"):
+            raise errors.NotAvailableError(f"{self.model!r} cannot be given other weights")
+        model: Model = self.model.with_parameters(self.parameter_vector())
+        return model
 
     def get_config(self) -> dict[str, Any]:
         return {
