@@ -107,9 +107,7 @@ def main():
         model, FullCovariance(0.005 * np.cov(climate.T)), steps=8, outer=3, tolerance=1e-3
     )
     truth = model.trajectory(climate[-1], 8)
-    observations = Observations(
-        range(1, 9), None, truth[1:] + rng.standard_normal((8, N)), 1.0
-    )
+    observations = Observations(range(1, 9), None, truth[1:] + rng.standard_normal((8, N)), 1.0)
     background = truth[0] + 0.2 * rng.standard_normal(N)
     window = microseconds(lambda: fourdvar.analyse(background, observations), 100)
     add("4D-Var, a window of 8 steps, 3 outer iterations (ms)", window / 1000, "<= 2 (later 0.5)")

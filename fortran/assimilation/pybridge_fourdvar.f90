@@ -306,6 +306,9 @@ contains
     real(rk) :: jb, jo, length, slope
 
     call workspace%prepare(self)
+    workspace%forecast%n_forward = 0
+    workspace%forecast%n_tangent_linear = 0
+    workspace%forecast%n_adjoint = 0
     failed_step = 0
     n = self%control%n_control
     n_state = self%forecast%model%n_state
