@@ -294,7 +294,7 @@ class ForecastCell(keras.layers.Layer):  # type: ignore[misc]
     Parameters
     ----------
     layer : Model, ForecastLayer or HybridLayer
-        What is run; a model stands for ``ForecastLayer(model)``.
+        What is run; a model stands for ``ForecastLayer(model)``. A layer's dtype is the cell's.
 
     Notes
     -----
@@ -304,6 +304,8 @@ class ForecastCell(keras.layers.Layer):  # type: ignore[misc]
     """
 
     def __init__(self, layer: Model | ForecastLayer, **kwargs: Any) -> None:
+        if isinstance(layer, ForecastLayer):
+            kwargs.setdefault("dtype", layer.dtype_policy)
         super().__init__(**kwargs)
         if isinstance(layer, Model):
             layer = ForecastLayer(layer, dtype=self.dtype_policy)
@@ -328,7 +330,7 @@ class ForecastCell(keras.layers.Layer):  # type: ignore[misc]
     def call(self, inputs: Any, states: Any) -> tuple[Any, list[Any]]:
         x, calls = states
         first = tf.cast(calls[:, 0], tf.int32) * self.layer.steps + self.layer.start
-        x = self.layer(x, first_step=first) + inputs
+        x = tf.cast(self.layer(x, first_step=first), inputs.dtype) + inputs
         return x, [x, calls + 1]
 
     def compute_output_spec(self, inputs: Any, states: Any) -> Any:
