@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pybridge import errors
+    from pybridge.hybrid import HybridModel
     from pybridge.models import (
         CompiledModel,
         LibraryModel,
@@ -16,13 +17,16 @@ if TYPE_CHECKING:
         RechargeOscillator,
         TwoScaleLorenz96,
     )
+    from pybridge.network import Network
 
 __all__ = [
     "CompiledModel",
+    "HybridModel",
     "LibraryModel",
     "Lorenz63",
     "Lorenz96",
     "Model",
+    "Network",
     "PythonModel",
     "RechargeOscillator",
     "TwoScaleLorenz96",
@@ -34,6 +38,7 @@ __version__ = "0.1.0"
 # Where each name lives; it is imported at first use, so that `pybridge-config` and the command line
 # start without NumPy. A name goes here, among the imports above, and in `__all__`.
 _HOMES = {
+    "hybrid": ("HybridModel",),
     "models": (
         "CompiledModel",
         "LibraryModel",
@@ -44,6 +49,7 @@ _HOMES = {
         "RechargeOscillator",
         "TwoScaleLorenz96",
     ),
+    "network": ("Network",),
 }
 _MODULES = ("errors",)
 
