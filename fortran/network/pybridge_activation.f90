@@ -42,6 +42,9 @@ module pybridge_activation
   integer, parameter :: general_relu_id = 24
   integer, parameter :: threshold_id = 25
 
+  real(rk), parameter :: root_half = 0.70710678118654752_rk
+  real(rk), parameter :: gelu_cubic = 0.044715_rk
+
   !> An elementwise activation.
   type :: activation_function
     !> Which one: internal number
@@ -78,8 +81,8 @@ module pybridge_activation
     & activation_entry("hard_silu", hard_silu_id, 0, [0.0_rk, 0.0_rk, 0.0_rk]), &
     & activation_entry("hard_swish", hard_silu_id, 0, [0.0_rk, 0.0_rk, 0.0_rk]), &
     & activation_entry("exponential", exponential_id, 0, [0.0_rk, 0.0_rk, 0.0_rk]), &
-    & activation_entry("gelu", gelu_id, 0, [0.0_rk, 0.0_rk, 0.0_rk]), &
-    & activation_entry("gelu_tanh", gelu_tanh_id, 0, [0.0_rk, 0.0_rk, 0.0_rk]), &
+    & activation_entry("gelu", gelu_id, 1, [root_half, 0.0_rk, 0.0_rk]), &
+    & activation_entry("gelu_tanh", gelu_tanh_id, 1, [gelu_cubic, 0.0_rk, 0.0_rk]), &
     & activation_entry("mish", mish_id, 0, [0.0_rk, 0.0_rk, 0.0_rk]), &
     & activation_entry("relu6", relu6_id, 0, [0.0_rk, 0.0_rk, 0.0_rk]), &
     & activation_entry("log_sigmoid", log_sigmoid_id, 0, [0.0_rk, 0.0_rk, 0.0_rk]), &
@@ -124,10 +127,8 @@ module pybridge_activation
 
   real(rk), parameter :: selu_alpha = 1.6732632423543772_rk
   real(rk), parameter :: selu_scale = 1.0507009873554805_rk
-  real(rk), parameter :: half_root_2 = 0.70710678118654752_rk
-  real(rk), parameter :: gauss_scale = 0.39894228040143268_rk
+  real(rk), parameter :: inverse_root_pi = 0.56418958354775629_rk
   real(rk), parameter :: gelu_root = 0.79788456080286536_rk
-  real(rk), parameter :: gelu_cubic = 0.044715_rk
 
 contains
 
@@ -410,24 +411,24 @@ contains
       end do
     case (gelu_id)
       do i = 1, n
-        v(i) = -0.5_rk*z(i)*z(i)
+        v(i) = -(z(i)*c1)*(z(i)*c1)
       end do
       call exp_values(n, v, e)
       do i = 1, n
         x = z(i)
-        s = 0.5_rk*erfc(-x*half_root_2)
-        d(i) = s + x*gauss_scale*e(i)
+        s = 0.5_rk*erfc(-x*c1)
+        d(i) = s + x*c1*inverse_root_pi*e(i)
         z(i) = x*s
       end do
     case (gelu_tanh_id)
       do i = 1, n
-        v(i) = gelu_root*(z(i) + gelu_cubic*z(i)*z(i)*z(i))
+        v(i) = gelu_root*(z(i) + c1*z(i)*z(i)*z(i))
       end do
       call tanh_values(n, v, e)
       do i = 1, n
         x = z(i)
         d(i) = 0.5_rk*(1.0_rk + v(i)) &
-          & + 0.5_rk*x*e(i)*gelu_root*(1.0_rk + 3.0_rk*gelu_cubic*x*x)
+          & + 0.5_rk*x*e(i)*gelu_root*(1.0_rk + 3.0_rk*c1*x*x)
         z(i) = 0.5_rk*x*(1.0_rk + v(i))
       end do
     case (mish_id)

@@ -51,14 +51,23 @@ def _activation(layer: Any, function: Any) -> tuple[str, list[float]]:
     name = getattr(function, "__name__", repr(function))
     if name not in _ACTIVATIONS or keras.activations.get(name) is not function:
         raise _refuse(layer, f"activation {name!r} is not supported. {_WAY_OUT}.")
-    return name, []
+    constants = {"leaky_relu": [_single(0.2)], "gelu": [_single(math.sqrt(0.5))]}
+    return name, constants.get(name, [])
+
+
+def _single(constant: float) -> float:
+    """Round a constant as TensorFlow does, in single precision even in a double layer.
+
+    That is so for the slope of its leaky ReLU, the root of one half in its GELU, and where Keras clips.
+    """
+    return float(np.float32(constant)) if keras.backend.backend() == "tensorflow" else constant
 
 
 def _relu(layer: Any) -> tuple[str, list[float]]:
-    largest = np.finfo(np.float64).max if layer.max_value is None else float(layer.max_value)
+    largest = np.finfo(np.float64).max if layer.max_value is None else _single(layer.max_value)
     slope, threshold = float(layer.negative_slope), float(layer.threshold)
-    if layer.max_value is None and slope == 0 and threshold == 0:
-        return "relu", []
+    if layer.max_value is None and threshold == 0:
+        return ("relu", []) if slope == 0 else ("leaky_relu", [_single(slope)])
     return "general_relu", [largest, slope, threshold]
 
 
@@ -71,7 +80,7 @@ def _softmax(layer: Any) -> tuple[str, list[float]]:
 _ACTIVATION_LAYERS: dict[type, Callable[[Any], tuple[str, list[float]]]] = {
     keras.layers.Activation: lambda layer: _activation(layer, layer.activation),
     keras.layers.ReLU: _relu,
-    keras.layers.LeakyReLU: lambda layer: ("leaky_relu", [float(layer.negative_slope)]),
+    keras.layers.LeakyReLU: lambda layer: ("leaky_relu", [_single(layer.negative_slope)]),
     keras.layers.ELU: lambda layer: ("elu", [float(layer.alpha)]),
     keras.layers.Softmax: _softmax,
 }
@@ -189,8 +198,11 @@ def _normalization(layer: Any, shapes: list[Shape]) -> list[LayerRecord]:
 
 
 def _rescaling(layer: Any, shapes: list[Shape]) -> list[LayerRecord]:
-    # Keras rounds both to the layer's precision
-    arrays = [np.asarray(value, layer.compute_dtype) for value in (layer.offset, layer.scale)]
+    # By Keras's own cast, which rounds Python numbers to single precision even in a double layer
+    arrays = [
+        np.asarray(keras.ops.convert_to_numpy(layer.backend.cast(value, layer.compute_dtype)))
+        for value in (layer.offset, layer.scale)
+    ]
     constants = _spread(layer, arrays, shapes[0])
     return [LayerRecord("affine", layer.name, "Rescaling", [0], [], constants)]
 
@@ -560,17 +572,35 @@ def flat_results(
         size = math.prod(variable.shape)
         dps.append(tf.constant(dp[start : start + size].reshape(tuple(variable.shape)), dtype))
         start += size
-    with tf.autodiff.ForwardAccumulator([*xs, *raw], [*dxs, *dps]) as accumulator:
-        ys = run(xs)
-    dys = [accumulator.jvp(y, tf.UnconnectedGradients.ZERO) for y in ys]
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch([*xs, *raw])
-        ys = run(xs)
-    gradients = tape.gradient(
-        ys, [*xs, *raw], output_gradients=y_ads, unconnected_gradients=tf.UnconnectedGradients.ZERO
-    )
-    p_ads = [tf.reshape(g, -1).numpy().astype(np.float64) for g in gradients[len(xs) :]]
-    return join(ys), join(dys), join(gradients[: len(xs)]), np.concatenate([np.zeros(0), *p_ads])
+    zero = tf.UnconnectedGradients.ZERO
+
+    def adjoint(xs: list[Any], y_ads: list[Any]) -> tuple[Any, ...]:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([*xs, *raw])
+            ys = run(xs)
+        gradients = tape.gradient(
+            ys, [*xs, *raw], output_gradients=y_ads, unconnected_gradients=zero
+        )
+        p_ads = [tf.reshape(g, -1).numpy().astype(np.float64) for g in gradients[len(xs) :]]
+        return join(ys), join(gradients[: len(xs)]), np.concatenate([np.zeros(0), *p_ads])
+
+    try:
+        with tf.autodiff.ForwardAccumulator([*xs, *raw], [*dxs, *dps]) as accumulator:
+            ys = run(xs)
+        dy = join([accumulator.jvp(y, zero) for y in ys])
+    except LookupError:
+        # Some operations (softsign) have no forward mode in TensorFlow: row by row of the Jacobian
+        dy = np.empty_like(y_ad)
+        for sample, output in np.ndindex(*dy.shape):
+            one = np.zeros((1, dy.shape[1]))
+            one[0, output] = 1.0
+            part = slice(sample, sample + 1)
+            _, row, p_row = adjoint(
+                split(x[part], functional.inputs), split(one, functional.outputs)
+            )
+            dy[sample, output] = np.sum(row * dx[part]) + np.sum(p_row * dp)
+    y, x_ad, p_ad = adjoint(xs, y_ads)
+    return y, dy, x_ad, p_ad
 
 
 def _references(model: Any, file: NetworkFile) -> list[Reference]:
