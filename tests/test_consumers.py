@@ -108,7 +108,7 @@ def test_another_compiler_uses_the_interface_source(config, network_file, expect
 
 
 def another_compiler():
-    names = ["flang-new", "flang", *(f"flang-new-{n}" for n in range(15, 30)), "ifx", "nvfortran"]
+    names = ["flang-new", "flang", *(f"flang-new-{n}" for n in range(18, 30)), "ifx", "nvfortran"]
     return next((name for name in names if shutil.which(name)), None)
 
 
@@ -122,8 +122,7 @@ def test_a_compiler_that_is_not_gfortran_links_the_same_library(
     for source in [*config("--interface"), CONSUMERS / "other_compiler.f90"]:
         objects.append(tmp_path / f"{Path(source).stem}.o")
         run(compiler, "-c", source, "-o", objects[-1], cwd=tmp_path)
-    experimental = ["-flang-experimental-exec"] if "flang-new" in compiler else []
-    run(compiler, *experimental, *objects, *config("--libs"), "-o", program)
+    run(compiler, *objects, *config("--libs"), "-o", program)
     check(read(run(program, network_file)), expected)
 
 
