@@ -17,7 +17,7 @@ from pybridge import errors
 # experiment's module may load TensorFlow.
 _EXPERIMENTS = {
     "lorenz": ("pybridge.experiments.lorenz_configuration", "LorenzConfiguration"),
-    "elnino": ("pybridge.experiments.elnino", "ElNinoConfig"),
+    "elnino": ("pybridge.experiments.elnino_configuration", "ElNinoConfiguration"),
 }
 
 

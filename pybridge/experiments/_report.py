@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import rich.box
 import rich.console
 import rich.progress
 import rich.table
@@ -55,7 +56,7 @@ class Report:
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Write a table to standard output."""
-        table = rich.table.Table(title=title, title_justify="left")
+        table = rich.table.Table(title=title, title_justify="left", box=rich.box.SIMPLE_HEAD)
         for number, column in enumerate(columns):
             table.add_column(column, justify="right" if number else "left", no_wrap=True)
         for row in rows:

@@ -33,6 +33,8 @@ _SEGMENTS = {"training": 1, "tuning": 2, "test": 3, "forecasts": 4}
 _KEPT_CYCLES = 50
 # Samples of the truth's own unresolved tendency, for closures fitted to it
 _TRUTH_SAMPLES = 8000
+# Where corrections are drawn
+_X_VALUES = np.linspace(-10.0, 16.0, 53)
 
 
 @dataclass(frozen=True)
@@ -268,12 +270,10 @@ class _Experiment:
         )
         result["model_variance"] = ("forecast_replica", np.array([var for _, var in pairs]))
         result["sigma_b"] = sigma_b
-        grid = np.linspace(-8.0, 14.0, 111)
         if row != "none":
+            x, _ = self.truth_samples()
             network = Network.load(self.network_paths(row)[0])
-            uniform = np.repeat(grid[:, None], self.n, axis=1)
-            result["correction"] = ("x_value", network.forward(uniform)[:, 0])
-            result["x_value"] = grid
+            result["correction"] = ("x_value", _mean_by_x(x, network.forward(x)))
         return result
 
     def models(self, row: Row) -> list[Model]:
@@ -456,7 +456,7 @@ class _Experiment:
 
     def results(self) -> xr.Dataset:
         """Return the scores of all corrections."""
-        skip = ["background", "analysis", "last", "x_value", "x"]
+        skip = ["background", "analysis", "last", "increment"]
         parts = [
             self.evaluate(row).drop_vars(skip, errors="ignore") for row in self.configuration.rows
         ]
@@ -480,7 +480,7 @@ class _Experiment:
         some = slice(None, None, max(1, x.size // 4000))
         result["truth_x"] = ("truth_sample", x.ravel()[some])
         result["truth_tendency"] = ("truth_sample", tendency.ravel()[some])
-        result["x_value"] = ("x_value", np.linspace(-8.0, 14.0, 111))
+        result["x_value"] = ("x_value", _X_VALUES)
         result.attrs = {
             "title": "Two-scale Lorenz-96: learning the model error of the one-scale model",
             "configuration": self.configuration.model_dump_json(),
@@ -526,35 +526,47 @@ def _tell(result: xr.Dataset, report: Report, directory: Path) -> None:
         deviation = flat.std(ddof=1) if flat.size > 1 else 0.0
         return f"{flat.mean():.{digits}f} ± {deviation:.{digits}f}"
 
-    leads = result["lead"].to_numpy()
-    rows = []
+    assimilation, forecasts = [], []
     for row in result["row"].to_numpy():
         r = result.sel(row=row)
-        rows.append(
+        assimilation.append(
             [
                 str(row),
                 f"{float(r['sigma_b']):g}",
-                spread(r["rmse_fg"]),
-                spread(r["rmse_an"]),
-                spread(r["rmse_end"]),
-                *(spread(r["rmse_forecast"].sel(lead=lead), 2) for lead in leads),
+                *(spread(r[f"rmse_{name}"]) for name in ("fg", "an", "end")),
+            ]
+        )
+        forecasts.append(
+            [
+                str(row),
+                *(spread(values, 2) for values in r["rmse_forecast"].transpose("lead", ...)),
                 spread(r["r_rmse"].isel(perfect_lead=-1)),
             ]
         )
     report.table(
-        "RMSE against the truth: mean ± standard deviation over replicas",
+        "Cycling 4D-Var: RMSE, mean ± standard deviation over replicas",
+        ["correction", "σ_b", "background", "analysis", "last"],
+        assimilation,
+    )
+    report.table(
+        "Forecasts: RMSE by lead, from analyses; R-RMSE, from perfect states",
         [
             "correction",
-            "σ_b",
-            "background",
-            "analysis",
-            "last",
-            *(f"+{lead:g}" for lead in leads),
-            "R-RMSE",
+            *(f"{lead:g}" for lead in result["lead"].to_numpy()),
+            f"R, {float(result['perfect_lead'][-1]):g}",
         ],
-        rows,
+        forecasts,
     )
     report.tell(f"results: {directory / 'results.nc'}\npicture: {directory / 'lorenz.png'}")
+
+
+def _mean_by_x(x: Array, y: Array) -> Array:
+    """Return the mean of y where x is nearest to each of `_X_VALUES`; NaN where it never is."""
+    bins = np.round((x.ravel() - _X_VALUES[0]) / (_X_VALUES[1] - _X_VALUES[0])).astype(int)
+    inside = (bins >= 0) & (bins < _X_VALUES.size)
+    count = np.bincount(bins[inside], minlength=_X_VALUES.size)
+    total = np.bincount(bins[inside], y.ravel()[inside], minlength=_X_VALUES.size)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def _mean_square(difference: Array) -> Array:

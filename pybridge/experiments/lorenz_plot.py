@@ -65,7 +65,7 @@ def plot(result: xr.Dataset, directory: Path) -> Path:
         title="Forecasts from analyses",
         ylim=(0, None),
     )
-    axis.legend(fontsize="small")
+    axis.legend(fontsize="small", loc="lower right")
 
     axis = axes[1, 0]
     for row in rows:
@@ -97,9 +97,9 @@ def plot(result: xr.Dataset, directory: Path) -> Path:
                 )
     low, high = np.percentile(result["truth_tendency"], [0.1, 99.9])
     axis.set(
-        xlabel="x (the same at all points)",
+        xlabel="x",
         ylabel="tendency",
-        title="Unresolved tendency, and corrections",
+        title="Unresolved tendency of the truth, and mean correction where it has this x",
         xlim=np.percentile(result["truth_x"], [0.1, 99.9]),
         ylim=(low - 1.0, high + 1.0),
     )
