@@ -75,6 +75,8 @@ contains
     select case (made%operation)
     case (multiply, maximum, minimum)
       made%n_record = made%n_in
+    case default
+      made%n_record = 0
     end select
     allocate (outputs(1))
     outputs(1) = inputs(1)
@@ -165,7 +167,7 @@ contains
       do k = 2, self%n_inputs
         y = y*x(:, k)
       end do
-    case (maximum, minimum)
+    case default ! maximum, minimum
       record = 0.0_rk
       do i = 1, n
         winner = 1

@@ -3,7 +3,13 @@
 program other_compiler
   use, intrinsic :: iso_c_binding, only: c_char, c_double, c_int, c_int64_t, &
     & c_null_char, c_ptr
-  use pybridge_interface
+  use pybridge_interface, only: pybridge_correct_increment, pybridge_model_forecast, &
+    & pybridge_model_forecast_ad, pybridge_model_forecast_tl, pybridge_model_free, &
+    & pybridge_model_hybrid, pybridge_model_lorenz96, pybridge_model_workspace, &
+    & pybridge_network_forward, pybridge_network_forward_ad, pybridge_network_forward_tl, &
+    & pybridge_network_free, pybridge_network_from_file, pybridge_network_linearisation_size, &
+    & pybridge_network_self_test, pybridge_network_work_size, pybridge_ok, &
+    & pybridge_status_message, pybridge_workspace_ad
   implicit none
   integer(c_int), parameter :: n = 8, n_steps = 10
   type(c_ptr) :: net, physics, model
