@@ -419,7 +419,7 @@ class Network:
 
         samples = validate.integer("samples", samples, 1)
         rng = np.random.default_rng(seed)
-        precision = _convert.describe(model).precision
+        precision = _convert.precision_of(model)
         number = np.float32 if precision == 4 else np.float64
         x, dx = rng.standard_normal((2, samples, self.n_inputs)).astype(number).astype(np.float64)
         y_ad = rng.standard_normal((samples, self.n_outputs)).astype(number).astype(np.float64)

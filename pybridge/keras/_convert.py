@@ -16,7 +16,7 @@ from pybridge._network_file import LayerRecord, NetworkFile, Node, Reference, Sh
 from pybridge.errors import FileFormatError, InvalidArgumentError, ShapeError, UnsupportedLayerError
 from pybridge.keras._layers import PeriodicPadding1D
 
-__all__ = ["build_keras", "describe", "flat_results", "parameter_variables", "set_parameters"]
+__all__ = ["build_keras", "describe", "flat_results", "precision_of", "set_parameters"]
 
 # Reference results of all parameters are stored up to this number of them
 _REFERENCE_PARAMETERS = 100_000
@@ -47,6 +47,12 @@ def _activation(layer: Any, function: Any) -> tuple[str, list[float]]:
         handler = _ACTIVATION_LAYERS.get(type(function))
         if handler is None:
             raise _refuse(layer, f"its activation is a {type(function).__name__}. {_WAY_OUT}.")
+        if function.compute_dtype != layer.compute_dtype:
+            raise _refuse(
+                layer,
+                f"its activation {function.name!r} computes in {function.compute_dtype}; give it "
+                f"dtype={layer.compute_dtype!r}.",
+            )
         return handler(function)
     name = getattr(function, "__name__", repr(function))
     if name not in _ACTIVATIONS or keras.activations.get(name) is not function:
@@ -58,7 +64,7 @@ def _activation(layer: Any, function: Any) -> tuple[str, list[float]]:
 def _single(constant: float) -> float:
     """Round a constant as TensorFlow does, in single precision even in a double layer.
 
-    That is so for the slope of its leaky ReLU, the root of one half in its GELU, and where Keras clips.
+    That is so for the slope of its leaky ReLU, for a constant of its GELU, and where Keras clips.
     """
     return float(np.float32(constant)) if keras.backend.backend() == "tensorflow" else constant
 
@@ -396,9 +402,9 @@ def _shape(operation: Any, tensor: Any) -> Shape:
     return tuple(int(n) for n in shape)
 
 
-def _precision(model: Any) -> int:
-    """Return the bytes of the one precision that all layers use."""
-    layers = list(_leaves(model))
+def precision_of(model: Any) -> int:
+    """Return the bytes of the one precision that all layers of a Keras model use."""
+    layers = list(_leaves(_functional(model)))
     found = {layer.compute_dtype for layer in layers} | {
         str(variable.dtype)
         for layer in layers
@@ -415,7 +421,7 @@ def _precision(model: Any) -> int:
     return 8 if found == {"float64"} else 4
 
 
-def parameter_variables(model: Any) -> list[tuple[str, str, Any]]:
+def _parameter_variables(model: Any) -> list[tuple[str, str, Any]]:
     """Return layer name, weight name and variable of all parameters, in the order of the file."""
     result = []
     seen: set[int] = set()
@@ -443,7 +449,7 @@ def describe(model: Any) -> NetworkFile:
     if not isinstance(model, keras.Model):
         raise InvalidArgumentError(f"model: expected a Keras model, got {model!r}")
     functional = _functional(model)
-    precision = _precision(functional)
+    precision = precision_of(model)
     graph = _Graph(functional)
     inputs = [graph.add_input(tensor) for tensor in functional.inputs]
     outputs = graph.walk(functional, inputs)
@@ -473,7 +479,7 @@ def _metadata(model: Any) -> dict[str, Any]:
 
 def set_parameters(model: Any, file: NetworkFile, parameters: NDArray[np.float64]) -> None:
     """Write a flat vector of parameters into a Keras model of the same layers."""
-    variables = parameter_variables(_functional(model))
+    variables = _parameter_variables(_functional(model))
     wanted = [(la.name, w.name, w.values.shape) for la in file.layers for w in la.weights]
     found = [(layer, name, tuple(variable.shape)) for layer, name, variable in variables]
     if [shape for _, _, shape in wanted] != [shape for _, _, shape in found]:
@@ -542,7 +548,7 @@ def flat_results(
 
     functional = _functional(model)
     dtype = tf.float64 if precision == 8 else tf.float32
-    variables = [variable.value for _, _, variable in parameter_variables(functional)]
+    variables = [variable.value for _, _, variable in _parameter_variables(functional)]
     raw = [getattr(variable, "_value", variable) for variable in variables]
 
     def split(flat: NDArray[np.float64], tensors: list[Any]) -> list[Any]:
