@@ -38,12 +38,13 @@ def states(rng):
     return pb.Lorenz96(n=N).step(8.0 + rng.normal(size=(6, N)), 200)
 
 
-def lorenz96_in_tensorflow(x, forcing, steps, dt=0.05):
+def lorenz96_in_tensorflow(x, forcing, steps, dt=0.05, correction=None):
     """Lorenz-96 by the same scheme, written in TensorFlow and differentiated by it."""
 
     def tendency(x):
         ahead, behind, further = (tf.roll(x, shift, axis=-1) for shift in (-1, 1, 2))
-        return (ahead - further) * behind - x + forcing
+        uncorrected = (ahead - further) * behind - x + forcing
+        return uncorrected if correction is None else uncorrected + correction(x)
 
     for _ in range(steps):
         k1 = tendency(x)
@@ -767,3 +768,77 @@ def test_a_hybrid_layer_is_saved_with_its_network(corrected, rng, tmp_path):
     assert np.array_equal(again(x), trainer(x))
     assert np.array_equal(again.layers[0].parameter_vector(), layer.parameter_vector())
     assert len(again.layers[0].trainable_variables) == 4
+
+
+# ---- the hybrid model of the core ----
+
+
+def hybrid_in_tensorflow(mode, network, x, forcing, steps):
+    """The states after each step of Lorenz-96 with a network's correction."""
+    constant, states = network(x), []
+    for _ in range(steps):
+        if mode == "tendency":
+            x = lorenz96_in_tensorflow(x, forcing, 1, correction=network)
+        else:
+            x = lorenz96_in_tensorflow(x, forcing, 1)
+            x = x + (network(x) if mode == "increment" else 0.05 * constant)
+        states.append(x)
+    return tf.stack(states, axis=1)
+
+
+def make_correction():
+    keras.utils.set_random_seed(5)
+    return keras.Sequential(
+        [
+            keras.Input((8,), dtype="float64"),
+            keras.layers.Normalization(
+                mean=np.full(8, 2.0), variance=np.full(8, 9.0), dtype="float64"
+            ),
+            keras.layers.Dense(6, activation="tanh", dtype="float64"),
+            keras.layers.Dense(8, bias_initializer="glorot_normal", dtype="float64"),
+        ]
+    )
+
+
+@pytest.mark.parametrize("mode", ["tendency", "increment", "forcing"])
+def test_a_network_within_the_core_has_the_gradients_of_its_keras_original(mode, rng):
+    network = make_correction()
+    model = pb.Lorenz96(n=8)
+    hybrid = pb.HybridModel(model, pb.Network.from_keras(network), mode)
+    layer = pbk.HybridLayer(
+        hybrid, network, 4, return_sequences=True, trainable_parameters=True, dtype="float64"
+    )
+    # The weights are those of the Keras network, not those that the hybrid model was made with
+    for variable in network.trainable_variables:
+        variable.assign(variable + 0.1 * rng.normal(size=variable.shape))
+    x = tf.constant(model.step(8.0 + rng.normal(size=(5, 8)), 100))
+    weight = tf.constant(rng.normal(size=(5, 4, 8)))
+    forcing = tf.Variable([8.0], dtype=tf.float64)
+
+    def gradients(run, parameter):
+        sources = [x, parameter, *[variable.value for variable in network.trainable_variables]]
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = run(x)
+            target = tf.reduce_sum(weight * y)
+        return [y, *tape.gradient(target, sources)]
+
+    actual = gradients(layer, layer.model_parameters.value)
+    expected = gradients(lambda x: hybrid_in_tensorflow(mode, network, x, forcing, 4), forcing)
+    for gradient, reference in zip(actual, expected, strict=True):
+        assert_close(gradient, reference)
+
+
+def test_what_is_learnt_through_the_layer_goes_into_the_hybrid_model(rng):
+    network = make_correction()
+    model = pb.Lorenz96(n=8, forcing=7.0)
+    layer = pbk.HybridLayer(
+        pb.HybridModel(model, pb.Network.from_keras(network)), network, 2, dtype="float64"
+    )
+    truth = pb.Lorenz96(n=8, forcing=8.0)
+    x = truth.step(8.0 + rng.normal(size=(128, 8)), 200)
+    trainer = keras.Sequential([keras.Input((8,), dtype="float64"), layer])
+    trainer.compile(optimizer=keras.optimizers.Adam(0.01), loss="mse")
+    loss = trainer.fit(x, truth.step(x, 2), epochs=40, verbose=0).history["loss"]
+    assert loss[-1] < 0.1 * loss[0]
+    assert np.array_equal(layer.hybrid().step(x, 2), layer(x))

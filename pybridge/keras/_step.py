@@ -40,6 +40,7 @@ _NO_SECOND = (
 )
 
 
+@tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
 def forecast(
     model: Model,
     x: Any,
