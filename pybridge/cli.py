@@ -140,3 +140,7 @@ def _keras_model(path: Path) -> object:
         return keras.saving.load_model(path, compile=False)
     except (ValueError, TypeError, OSError, KeyError) as error:
         raise errors.FileFormatError(f"{path}: not a readable Keras model: {error}") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -13,6 +13,7 @@ from pybridge import _kernels
 from pybridge._validation import Array
 from pybridge.assimilation import FourDVar, Observations
 from pybridge.hybrid import HybridModel
+from pybridge.models import Model
 
 
 def parts_of_time(
@@ -52,29 +53,25 @@ def parts_of_time(
     # Differences of long and short runs, in which a call's own cost drops out
     long = 10 * steps
 
-    def runs(which: Any) -> tuple[float, float, float]:
-        nonlinear, linear, transposed = (
-            (_milliseconds(lambda: verb(long)) - _milliseconds(lambda: verb(steps))) / 9.0
-            for verb in (
-                lambda n: which.step(background, n),
-                lambda n: which.step_tl(background, dx, n),
-                lambda n: which.step_ad(background, dx, n),
-            )
-        )
-        return nonlinear, linear - nonlinear, transposed - nonlinear
+    def one_run(verb: Callable[[int], Any]) -> float:
+        return (_milliseconds(lambda: verb(long)) - _milliseconds(lambda: verb(steps))) / 9.0
+
+    def runs(which: Model) -> Array:
+        nonlinear = one_run(lambda n: which.step(background, n))
+        linear = one_run(lambda n: which.step_tl(background, dx, n))
+        transposed = one_run(lambda n: which.step_ad(background, dx, n))
+        return np.array([nonlinear, linear - nonlinear, transposed - nonlinear])
 
     counts = np.array([forward, tangent, adjoint], float)
-    of_physics = counts * np.array(runs(physics))
-    of_model = counts * np.array(runs(model)) if model is not physics else of_physics
+    of_physics = counts * runs(physics)
+    of_model = counts * runs(model) if model is not physics else of_physics
     covariance = fourdvar.covariance
     transform = _milliseconds(lambda: covariance.forward(v[: covariance.n_control]))
     transform -= _milliseconds(lambda: covariance.forward(np.empty((0, covariance.n_control))))
     # One observation, at the end, has the window run as all of them have
     last = Observations([observations.layout.last_step], [0], [[0.0]], 1.0)
-    with_all, with_one = (
-        _milliseconds(lambda which=which: fourdvar.cost_and_gradient(v, background, which))
-        for which in (observations, last)
-    )
+    with_all = _milliseconds(lambda: fourdvar.cost_and_gradient(v, background, observations))
+    with_one = _milliseconds(lambda: fourdvar.cost_and_gradient(v, background, last))
     parts = {
         "model": of_physics[0],
         "tangent linear": of_physics[1],

@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from pybridge._validation import Array
 from pybridge.assimilation import DiagonalCovariance, FourDVar, Observations
 from pybridge.experiments import lorenz_plot
+from pybridge.experiments._cost import parts_of_time
 from pybridge.experiments._replicas import map_replicas
 from pybridge.experiments._report import Report
 from pybridge.experiments._store import Store, replacing, write_dataset
@@ -64,6 +66,7 @@ def run(configuration: LorenzConfiguration, store: Store, report: Report) -> xr.
     write_dataset(result, store.directory / "results.nc")
     lorenz_plot.plot(result, store.directory)
     _tell(result, report, store.directory)
+    experiment.tell_times()
     return result
 
 
@@ -127,6 +130,49 @@ def unresolved_tendency(configuration: LorenzConfiguration, states: Array) -> Ar
     return np.asarray(truth.forcing - configuration.window.forcing - coupling)
 
 
+def observed(task: Cycling) -> tuple[Array, list[Observations], np.random.Generator]:
+    """Return a replica's truth and its observations.
+
+    Returns
+    -------
+    truth : numpy.ndarray, shape (times, n)
+        Slow variables at each step of the forecast model, to the last window's longest lead.
+    observations : list of Observations
+        Of each window.
+    generator : numpy.random.Generator
+        The replica's random numbers, for what is drawn next.
+    """
+    window = task.configuration.window
+    steps = task.size.windows * window.steps
+    states, generator = truth_states(
+        task.configuration,
+        task.segment,
+        task.replica,
+        steps + int(_lead_steps(task.configuration).max()),
+    )
+    truth = states[:, : task.configuration.truth.n_slow]
+    values = truth[:steps] + window.observation_error * generator.standard_normal(
+        truth[:steps].shape
+    )
+    by_window = values.reshape(task.size.windows, window.steps, -1)
+    first = Observations(range(window.steps), None, by_window[0], window.observation_error)
+    return truth, [first.with_values(part) for part in by_window], generator
+
+
+def fourdvar(task: Cycling) -> FourDVar:
+    """Return the 4D-Var that analyses a replica's windows."""
+    window = task.configuration.window
+    return FourDVar(
+        task.model,
+        DiagonalCovariance(task.sigma_b, task.model.n),
+        steps=window.steps,
+        outer=window.outer,
+        inner=window.inner,
+        tolerance=window.tolerance,
+        outer_tolerance=window.outer_tolerance,
+    )
+
+
 def assimilate(
     task: Cycling,
     kept: dict[str, Array] | None = None,
@@ -153,37 +199,20 @@ def assimilate(
     configuration = task.configuration
     window = configuration.window
     n = configuration.truth.n_slow
-    leads = np.array([round(lead / window.dt) for lead in configuration.leads])
     n_windows = task.size.windows
-    truth, generator = truth_states(
-        configuration, task.segment, task.replica, n_windows * window.steps + int(leads.max())
-    )
-    truth = truth[:, :n]
-    observed = truth + window.observation_error * generator.standard_normal(truth.shape)
-    fourdvar = FourDVar(
-        task.model,
-        DiagonalCovariance(task.sigma_b, n),
-        steps=window.steps,
-        outer=window.outer,
-        inner=window.inner,
-        tolerance=window.tolerance,
-        outer_tolerance=window.outer_tolerance,
-    )
+    truth, observations, generator = observed(task)
+    leads = _lead_steps(configuration)
+    analyser = fourdvar(task)
     states = np.full((4, n_windows, n), np.nan)  # background, analysis, last, next background
     states[3, 0] = truth[0] + generator.standard_normal(n)
     first = 0
     if kept is not None:
         states = kept["states"]
         first = int(kept["done"])
-    times = range(window.steps)
-    template = Observations(times, None, observed[: window.steps], window.observation_error)
     for cycle in range(first, n_windows):
         begin = cycle * window.steps
-        analysis = fourdvar.analyse(
-            states[3, cycle],
-            template.with_values(observed[begin : begin + window.steps]),
-            start=begin,
-            trajectory=True,
+        analysis = analyser.analyse(
+            states[3, cycle], observations[cycle], start=begin, trajectory=True
         )
         assert analysis.trajectory is not None
         states[0, cycle] = analysis.background
@@ -412,7 +441,7 @@ class _Experiment:
         if given is not None:
             return given
         tuned = self.store.dataset(f"tuning-{_name(row)}", lambda: self._tune(row))
-        return float(tuned["sigma_b"][int(tuned["fg"].argmin())])
+        return float(tuned["sigma_b"].to_numpy()[tuned["fg"].to_numpy().argmin()])
 
     def _tune(self, row: Row) -> xr.Dataset:
         tuning = self.configuration.tuning
@@ -453,6 +482,29 @@ class _Experiment:
         for replica in replicas:
             self.store.drop(f"{segment}-{_name(label)}-{replica}")
         return _cycling_dataset(results, self.configuration)
+
+    def tell_times(self) -> None:
+        """Write where the time of an analysis goes, without a correction and with the last one."""
+        columns = {}
+        for row in dict.fromkeys((self.configuration.rows[0], self.configuration.rows[-1])):
+            task = Cycling(
+                self.configuration,
+                "test",
+                self.configuration.test,
+                0,
+                self.models(row)[0],
+                self.sigma_b(row),
+            )
+            # An uneventful window: the first after the spin-up
+            cycle = self.configuration.test.spin_up
+            background = self.evaluate(row)["background"].to_numpy()[0, cycle]
+            columns[row] = parts_of_time(fourdvar(task), background, observed(task)[1][cycle])
+        parts = list(columns[self.configuration.rows[0]])
+        self.report.table(
+            "One analysis in ms, each part measured alone",
+            ["part", *columns],
+            [[part, *(f"{column[part]:.3f}" for column in columns.values())] for part in parts],
+        )
 
     def results(self) -> xr.Dataset:
         """Return the scores of all corrections."""
@@ -558,6 +610,10 @@ def _tell(result: xr.Dataset, report: Report, directory: Path) -> None:
         forecasts,
     )
     report.tell(f"results: {directory / 'results.nc'}\npicture: {directory / 'lorenz.png'}")
+
+
+def _lead_steps(configuration: LorenzConfiguration) -> NDArray[np.int64]:
+    return np.array([round(lead / configuration.window.dt) for lead in configuration.leads])
 
 
 def _mean_by_x(x: Array, y: Array) -> Array:

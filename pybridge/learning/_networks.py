@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pybridge import _validation as validate
 from pybridge import errors
@@ -72,14 +72,14 @@ def stencil_network(
     return keras.Sequential(layers, name="stencil")
 
 
-def polynomial_network(n: int, coefficients: Sequence[float]) -> Any:
+def polynomial_network(n: int, coefficients: ArrayLike) -> Any:
     """Return a polynomial of each value as a network: a closure in the classical sense.
 
     Parameters
     ----------
     n : int
         Values of the state.
-    coefficients : sequence of float
+    coefficients : array_like, shape (degree + 1,)
         Coefficients of 1, x, x², …
 
     Returns
