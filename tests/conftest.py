@@ -14,7 +14,11 @@ ROOT = Path(__file__).parents[1]
 
 
 def run(*command, **options):
-    """Run a command; fail with what it printed where it fails, and return its standard output."""
+    """Run a command outside the source tree, and return its standard output.
+
+    Where it fails, the test fails with what the command printed.
+    """
+    options = {"cwd": ROOT.anchor} | options
     done = subprocess.run(
         [str(part) for part in command], capture_output=True, text=True, check=False, **options
     )

@@ -8,9 +8,11 @@ import subprocess
 import sys
 import sysconfig
 import time
+import venv
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT, run
 
@@ -48,6 +50,33 @@ def test_no_path_of_the_building_machine_is_in_what_consumers_read(wheel):
     archive = zipfile.ZipFile(wheel)
     for name in ("pybridge/lib/pkgconfig/pybridge.pc", "pybridge/include/pybridge_interface.f90"):
         assert str(ROOT) not in archive.read(name).decode()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="auditwheel is for Linux")
+def test_a_repaired_wheel_brings_the_fortran_runtime_along(wheel, tmp_path):
+    pytest.importorskip("auditwheel")
+    scripts = sysconfig.get_path("scripts")
+    search = os.environ | {"PATH": os.pathsep.join([scripts, os.environ["PATH"]])}
+    run(sys.executable, "-m", "auditwheel", "repair", "-w", tmp_path, wheel, env=search)
+    (repaired,) = tmp_path.glob("pybridge-*.whl")
+    venv.create(tmp_path / "env")
+    python = tmp_path / "env" / "bin" / "python"
+    options = ["--no-deps", "--no-index", "--disable-pip-version-check"]
+    run(sys.executable, "-m", "pip", "--python", python, "install", *options, repaired)
+    # NumPy from here, and no more: what a .pth file names comes last, without its own .pth files
+    (packages,) = (tmp_path / "env").glob("lib/python*/site-packages")
+    packages.joinpath("numpy.pth").write_text(str(Path(np.__file__).parents[1]))
+    code = (
+        "import pybridge; pybridge.Lorenz96(8).step([1.0] * 8);"
+        "print(pybridge.__file__);"
+        "print(*{line.split()[-1] for line in open('/proc/self/maps') if '.so' in line}, sep='\\n')"
+    )
+    imported, *loaded = run(python, "-c", code).splitlines()
+    assert imported.startswith(str(packages))
+    runtime = [name for name in loaded if "libgfortran" in name or "libgomp" in name]
+    assert any(name.startswith(str(packages / "pybridge.libs")) for name in runtime)
+    assert not [name for name in runtime if name.startswith(("/usr/lib", "/lib"))]
 
 
 @pytest.mark.slow
