@@ -23,6 +23,8 @@ def real_array(name: str, value: ArrayLike, *, finite: bool = True) -> Array:
         raise InvalidArgumentError(
             f"{name}: expected an array of real numbers, got dtype {array.dtype}"
         )
+    if np.ma.is_masked(value):
+        raise InvalidArgumentError(f"{name}: expected numbers everywhere, got masked ones")
     result = np.array(array, dtype=np.float64, order="C")
     if finite and not np.isfinite(result).all():
         bad = np.argwhere(~np.isfinite(result))[0].tolist()

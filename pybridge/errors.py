@@ -115,6 +115,7 @@ BLOW_UP = 3
 USER_PROCEDURE = 4
 NOT_POSITIVE_DEFINITE = 9
 NOT_CONVERGED = 11
+NOT_AVAILABLE = 15
 
 
 def status_text(status: int) -> str:

@@ -71,6 +71,8 @@ class HybridModel(Model):
                 "Network.from_keras makes one of a Keras model"
             )
         modes = get_args(Mode)
+        # The core copies the network; one that gets other weights later is not this hybrid's
+        network = Network.from_bytes(network.to_bytes())
         if mode not in modes:
             raise errors.InvalidArgumentError(f"mode: expected one of {modes}, got {mode!r}")
         every = validate.integer("every", every, 1)
@@ -91,6 +93,7 @@ class HybridModel(Model):
         self.network = network
         self.mode = mode
         self.n_model_parameters = model.n_parameters
+        self._serial = model._serial
         super().__init__(
             handle,
             {

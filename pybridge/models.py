@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+import pybridge
 from pybridge import _kernels, errors
 from pybridge import _validation as validate
 from pybridge._validation import Array
@@ -39,6 +40,8 @@ __all__ = [
 _FORECAST, _TL, _AD = 0, 1, 2
 _NONE = np.empty(0)
 _NONE.flags.writeable = True
+# The largest state whose buffers for a Runge-Kutta step the core can count
+_LARGEST = 2**28 - 1
 
 
 class Model:
@@ -59,6 +62,8 @@ class Model:
     """
 
     _kinds: ClassVar[dict[str, type[Model]]] = {}
+    # Whether members are run one after another, whatever the number of threads asked for
+    _serial = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -288,31 +293,39 @@ class Model:
 
     def _run(self, name: str, steps: int, start: int, threads: int) -> tuple[int, int, int]:
         steps = validate.integer(name, steps, 0)
-        return (
-            steps,
-            validate.integer("start", start, -(2**31), 2**31 - 1 - steps),
-            validate.integer("threads", threads, 1, 4096),
-        )
+        start = validate.integer("start", start, -(2**31), 2**31 - 1 - steps)
+        threads = validate.integer("threads", threads, 1, 4096)
+        self._pending_exception()
+        return steps, start, 1 if self._serial else threads
 
     def _parameters(self, name: str, value: ArrayLike | None) -> Array:
         """Return a parameter vector; one of no length where there is none, as the core wants it."""
         return _NONE if value is None else validate.vector(name, value, self.n_parameters)
 
     def _workspace(self, purpose: int, steps: int, members: int, threads: int) -> Array:
-        return np.empty(
-            _kernels.pybridge_model_workspace(self._handle, purpose, steps, members, threads)
-        )
+        size = _kernels.pybridge_model_workspace(self._handle, purpose, steps, members, threads)
+        try:
+            return np.empty(size)
+        except (MemoryError, ValueError):
+            raise MemoryError(
+                f"{self!r}: {steps} steps of {members} members on {threads} threads need a "
+                f"workspace of {size * 8 / 2**30:.3g} GiB"
+            ) from None
 
     def _pending_exception(self) -> BaseException | None:
-        """Return, once, the exception that a callback of the user raised."""
+        """Return, once, the first exception that a callback raised in this thread's run."""
         return None
 
     def _error(self, status: int, member: int, step: int, start: int) -> errors.PybridgeError:
         """Make the exception for a run that failed."""
         where = f"member {member - 1}, step {step} of the run (k = {start + step - 1})"
         cause = self._pending_exception()
+        if status != errors.USER_PROCEDURE:
+            cause = None
         if status == errors.BLOW_UP:
             message = f"{self!r} blew up: {where} gave NaN, infinity or a value out of range"
+        elif status == errors.NOT_AVAILABLE:
+            message = f"{self!r} was made without this derivative of its step"
         elif cause is not None:
             message = f"{self!r}: a procedure of the user's raised {cause!r} at {where}"
         else:
@@ -356,7 +369,7 @@ class Lorenz96(Model):
 
     def __init__(self, n: int = 40, forcing: float = 8.0, dt: float = 0.05) -> None:
         config = {
-            "n": validate.integer("n", n, 4),
+            "n": validate.integer("n", n, 4, _LARGEST),
             "forcing": validate.real("forcing", forcing),
             "dt": validate.real("dt", dt, positive=True),
         }
@@ -382,8 +395,8 @@ class TwoScaleLorenz96(Model):
         dt: float = 0.005,
     ) -> None:
         config = {
-            "n_slow": validate.integer("n_slow", n_slow, 4),
-            "n_fast": validate.integer("n_fast", n_fast, 1, (2**31 - 1) // n_slow - 1),
+            "n_slow": validate.integer("n_slow", n_slow, 4, _LARGEST // 2),
+            "n_fast": validate.integer("n_fast", n_fast, 1, _LARGEST // n_slow - 1),
             "forcing": validate.real("forcing", forcing),
             "h": validate.real("h", h),
             "b": validate.real("b", b),
@@ -463,9 +476,12 @@ class PythonModel(Model):
 
     Notes
     -----
-    The callables get read-only arrays, and run under Python's interpreter lock: `threads` does not
-    make them faster. To be saved or sent to another process they must be importable functions.
+    The callables get arrays of their own, which they may change and keep. They run under Python's
+    interpreter lock, and members one after another whatever `threads` is. To be saved or sent to
+    another process they must be importable functions.
     """
+
+    _serial = True
 
     def __init__(
         self,
@@ -481,34 +497,40 @@ class PythonModel(Model):
             if not (callable(function) or (function is None and name != "step")):
                 raise errors.InvalidArgumentError(f"{name}: expected a callable, got {function!r}")
         self._functions = {"step": step, "step_tl": step_tl, "step_ad": step_ad}
-        self._lock = threading.Lock()
-        self._exception: BaseException | None = None
-        n = validate.integer("n", n, 1)
+        # A run stays on its thread, and so does the exception that ends it
+        self._raised = threading.local()
+        n = validate.integer("n", n, 1, _LARGEST)
         dt = validate.real("dt", dt, positive=True)
         defaults = validate.vector("parameters", parameters)
         # The callbacks must not keep the model alive, which would never be collected
         model = weakref.ref(self)
 
-        def view(pointer: Any, size: int, writable: bool = False) -> Array:
-            array = np.ctypeslib.as_array(pointer, (size,)) if size else np.empty(0)
-            array.flags.writeable = writable
-            return array
+        def view(pointer: Any, size: int) -> Array:
+            return np.ctypeslib.as_array(pointer, (size,)) if size else np.empty(0)
+
+        def copy(pointer: Any, size: int) -> Array:
+            # The core's memory is gone, or another's, when the callable has returned
+            return view(pointer, size).copy()
 
         def guarded(work: Callable[[], None]) -> int:
             try:
                 work()
             except BaseException as error:
                 owner = model()
-                if owner is not None:
-                    with owner._lock:
-                        owner._exception = error
+                if owner is not None and not hasattr(owner._raised, "exception"):
+                    owner._raised.exception = error
                 return 1
             return 0
 
         def on_step(_: Any, k: int, t: float, n: int, n_p: int, p: Any, x: Any) -> int:
             def work() -> None:
-                state = view(x, n, True)
-                state[:] = validate.vector("step", step(state.copy(), view(p, n_p), t), n)
+                result = validate.real_array(
+                    "step", step(copy(x, n), copy(p, n_p), t), finite=False
+                )
+                if result.shape != (n,):
+                    raise errors.ShapeError(f"step: expected shape ({n},), got {result.shape}")
+                # Not finite is for the core to find: that is a blow-up
+                view(x, n)[:] = result
 
             return guarded(work)
 
@@ -517,9 +539,8 @@ class PythonModel(Model):
         ) -> int:
             def work() -> None:
                 assert step_tl is not None
-                perturbation = view(dx, n, True)
-                result = step_tl(view(x, n), perturbation.copy(), view(p, n_p), view(dp, n_p), t)
-                perturbation[:] = validate.vector("step_tl", result, n)
+                result = step_tl(copy(x, n), copy(dx, n), copy(p, n_p), copy(dp, n_p), t)
+                view(dx, n)[:] = validate.vector("step_tl", result, n)
 
             return guarded(work)
 
@@ -528,17 +549,15 @@ class PythonModel(Model):
         ) -> int:
             def work() -> None:
                 assert step_ad is not None
-                adjoint = view(x_ad, n, True)
-                result = step_ad(view(x, n), adjoint.copy(), view(p, n_p), t)
+                result = step_ad(copy(x, n), copy(x_ad, n), copy(p, n_p), t)
                 parameter_part: ArrayLike | None = None
                 if isinstance(result, tuple):
                     result, parameter_part = result
-                adjoint[:] = validate.vector("step_ad", result, n)
+                view(x_ad, n)[:] = validate.vector("step_ad", result, n)
                 if n_p and parameter_part is None:
                     raise errors.ShapeError("step_ad: expected (x_ad, p_ad), got x_ad alone")
                 if n_p and parameter_part is not None:
-                    target = view(p_ad, n_p, True)
-                    target += validate.vector("step_ad", parameter_part, n_p)
+                    view(p_ad, n_p)[:] += validate.vector("step_ad", parameter_part, n_p)
 
             return guarded(work)
 
@@ -574,8 +593,10 @@ class PythonModel(Model):
         return f"PythonModel({self._functions['step']!r}, n={self.n})"
 
     def _pending_exception(self) -> BaseException | None:
-        with self._lock:
-            exception, self._exception = self._exception, None
+        exception: BaseException | None = self._raised.__dict__.pop("exception", None)
+        if exception is not None and not isinstance(exception, Exception):
+            # An interruption of the program, not a failure of the model
+            raise exception
         return exception
 
 
@@ -610,8 +631,8 @@ class LibraryModel(Model):
         addresses = [_address(library, path, name) for name in (step, step_tl, step_ad)]
         defaults = validate.vector("parameters", parameters)
         config = {
-            "path": str(path),
-            "n": validate.integer("n", n, 1),
+            "path": os.path.abspath(path),
+            "n": validate.integer("n", n, 1, _LARGEST),
             "dt": validate.real("dt", dt, positive=True),
             "parameters": defaults.tolist(),
             "step": step,
@@ -642,13 +663,16 @@ class CompiledModel(Model):
         handle = ctypes.CFUNCTYPE(ctypes.c_void_p)(address)()
         if not handle:
             raise errors.UserModelError(f"{constructor} of {path}: returned a null handle")
-        super().__init__(handle, {"path": str(path), "constructor": constructor})
+        super().__init__(handle, {"path": os.path.abspath(path), "constructor": constructor})
 
 
 def from_config(config: dict[str, Any]) -> Model:
     """Make a model again from what its `get_config` returned."""
     arguments = dict(config)
     kind = arguments.pop("kind", None)
+    if kind not in Model._kinds and kind in pybridge.__all__:
+        # Its module is loaded by the first use of its name
+        getattr(pybridge, kind)
     if kind not in Model._kinds:
         known = ", ".join(sorted(Model._kinds))
         raise errors.InvalidArgumentError(f"kind: expected one of {known}, got {kind!r}")

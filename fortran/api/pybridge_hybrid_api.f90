@@ -37,6 +37,7 @@ contains
     type(model_handle), pointer :: physics
     type(network_handle), pointer :: network_object
     type(network_correction) :: correction
+    type(runge_kutta_model) :: corrected
     character(len=:), allocatable :: text
 
     handle = c_null_ptr
@@ -56,8 +57,10 @@ contains
     case (mode_tendency)
       select type (inner => physics%model)
       type is (runge_kutta_model)
-        handle = new_model_handle(new_runge_kutta_model( &
-          & new_hybrid_tendency(inner%tendency, correction), inner%dt))
+        corrected = new_runge_kutta_model(new_hybrid_tendency(inner%tendency, correction), inner%dt)
+        corrected%parameters(1:inner%n_parameters) = inner%parameters
+        corrected%blow_up_limit = inner%blow_up_limit
+        handle = new_model_handle(corrected)
       class default
         status = status_unsupported
         call put_text("a correction of the tendency needs a model that is an integrated " &

@@ -25,18 +25,26 @@ module pybridge_model_api
     class(forecast_model), allocatable :: model
   end type model_handle
 
+  !> The largest state whose buffers for a step have sizes that are default integers
+  integer, parameter :: largest_state = huge(1)/8
+
 contains
 
   !> A handle for any forecast model, which is copied: the door for `extends(forecast_model)`.
   function new_model_handle(model) result(handle)
     class(forecast_model), intent(in) :: model
-    !> Null where memory ran out
+    !> Null where memory ran out, or where the model's parameters are not what it says
     type(c_ptr) :: handle
 
     type(model_handle), pointer :: object
     integer :: stat
 
     handle = c_null_ptr
+    if (allocated(model%parameters)) then
+      if (size(model%parameters) /= model%n_parameters) return
+    else if (model%n_parameters /= 0) then
+      return
+    end if
     allocate (object, stat=stat)
     if (stat /= 0) return
     allocate (object%model, source=model, stat=stat)
@@ -44,6 +52,7 @@ contains
       deallocate (object)
       return
     end if
+    if (.not. allocated(object%model%parameters)) allocate (object%model%parameters(0))
     handle = c_loc(object)
   end function new_model_handle
 
@@ -74,7 +83,7 @@ contains
 
     handle = c_null_ptr
     status = status_invalid_argument
-    if (n < 4) return
+    if (n < 4 .or. n > largest_state) return
     status = integrate(new_lorenz96_tendency(n, forcing), dt, handle)
   end function lorenz96
 
@@ -88,6 +97,7 @@ contains
     handle = c_null_ptr
     status = status_invalid_argument
     if (n_slow < 4 .or. n_fast < 1) return
+    if (n_slow*(1_c_int64_t + n_fast) > largest_state) return
     if (.not. abs(b) > 0.0_c_double) return
     status = integrate(new_two_scale_lorenz96_tendency(n_slow, n_fast, forcing, h, b, c), dt, &
       & handle)
@@ -115,7 +125,7 @@ contains
 
     handle = c_null_ptr
     status = status_invalid_argument
-    if (n < 1 .or. n_parameters < 0 .or. .not. is_positive(dt)) return
+    if (n < 1 .or. n > largest_state .or. n_parameters < 0 .or. .not. is_positive(dt)) return
     if (.not. c_associated(on_step)) return
     handle = new_model_handle(new_user_model(n, parameters(1:n_parameters), dt, context, on_step, &
       & on_step_tl, on_step_ad))

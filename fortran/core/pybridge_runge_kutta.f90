@@ -42,7 +42,11 @@ contains
 
     allocate (model%tendency, source=tendency)
     model%dt = dt
-    model%parameters = tendency%parameters
+    if (allocated(tendency%parameters)) then
+      model%parameters = tendency%parameters
+    else
+      allocate (model%parameters(tendency%n_parameters), source=0.0_rk)
+    end if
     call model%set_sizes(tendency%n, tendency%n_parameters, &
       & n_stages*(tendency%n + tendency%n_linearisation), 3*tendency%n + tendency%n_work)
   end function new_runge_kutta_model

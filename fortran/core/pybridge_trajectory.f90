@@ -41,6 +41,7 @@ contains
     integer(i8) :: n_values
 
     integer(i8) :: n_records, n_states
+    integer :: n_team
 
     n_records = 1_i8
     n_states = 1_i8
@@ -49,11 +50,28 @@ contains
       n_states = 2_i8
       n_records = int(n_steps, i8) + 1_i8
     end if
+    n_team = team_size(purpose, n_members, n_threads)
+    n_values = huge(n_values)
+    ! A number of values that cannot be counted must not look like a small one
+    if (n_team*(real(n_records, rk)*model%n_linearisation + real(n_states, rk)*model%n &
+      & + model%n_work) > 0.5_rk*real(huge(n_values), rk)) return
     n_values = n_records*model%n_linearisation + n_states*model%n + model%n_work
-    n_values = n_values*max(1, n_threads)
+    n_values = n_values*n_team
     if (purpose == workspace_ad) &
       & n_values = n_values + int(n_chunks(n_members), i8)*model%n_parameters
   end function workspace_size
+
+  !> Threads that a run employs: no more than there is work for.
+  pure function team_size(purpose, n_members, n_threads) result(n_team)
+    integer, intent(in) :: purpose
+    integer, intent(in) :: n_members
+    integer, intent(in) :: n_threads
+    integer :: n_team
+
+    n_team = n_members
+    if (purpose == workspace_ad) n_team = n_chunks(n_members)
+    n_team = max(1, min(n_team, n_threads))
+  end function team_size
 
   !> Whether a state holds NaN, infinity, or an absolute value beyond the limit.
   pure function is_blown_up(n, x, limit) result(blown_up)
@@ -95,13 +113,14 @@ contains
     real(rk), intent(inout), optional :: trajectory(:, :, :)
 
     integer(i8) :: stride
-    integer :: m
+    integer :: m, n_team
 
     status = status_ok
     stride = workspace_size(model, workspace_forecast, n_steps, 1, 1)
+    n_team = team_size(workspace_forecast, n_members, n_threads)
     ! Entering a parallel region costs more than a step of a small model: only on demand
-    if (n_threads > 1) then
-      !$omp parallel do num_threads(n_threads) schedule(static)
+    if (n_team > 1) then
+      !$omp parallel do num_threads(n_team) schedule(static)
       do m = 1, n_members
         call run_member(m)
       end do
@@ -119,7 +138,7 @@ contains
 
       integer :: status_m, failed_step
 
-      call forecast_one(model, k, n_steps, m, p, x(:, m), work(slot(n_threads, stride)), &
+      call forecast_one(model, k, n_steps, m, p, x(:, m), work(slot(n_team, stride)), &
         & status_m, failed_step, every, trajectory)
       if (status_m == status_ok) return
       !$omp critical
@@ -189,12 +208,13 @@ contains
     real(rk), intent(in), optional :: dp(model%n_parameters)
 
     integer(i8) :: stride
-    integer :: m
+    integer :: m, n_team
 
     status = status_ok
     stride = workspace_size(model, workspace_tl, n_steps, 1, 1)
-    if (n_threads > 1) then
-      !$omp parallel do num_threads(n_threads) schedule(static)
+    n_team = team_size(workspace_tl, n_members, n_threads)
+    if (n_team > 1) then
+      !$omp parallel do num_threads(n_team) schedule(static)
       do m = 1, n_members
         call run_member(m)
       end do
@@ -213,7 +233,7 @@ contains
       integer :: status_m, failed_step
 
       call tangent_linear_one(model, k, n_steps, p, x(:, m), dx(:, m), &
-        & work(slot(n_threads, stride)), status_m, failed_step, dp)
+        & work(slot(n_team, stride)), status_m, failed_step, dp)
       if (status_m == status_ok) return
       !$omp critical
       call note_failure(m, status_m, failed_step, status, failed)
@@ -253,6 +273,9 @@ contains
       end if
       if (status == status_ok) call model%step_tl(k + step_in_run - 1, p, work(record + 1), &
         & work(perturbation + 1), work(scratch + 1), status, dp)
+      if (status == status_ok) then
+        if (is_blown_up(n, work(perturbation + 1), huge(1.0_rk))) status = status_blow_up
+      end if
       if (status /= status_ok) then
         failed_step = step_in_run
         return
@@ -282,13 +305,14 @@ contains
     real(rk), intent(inout), optional :: p_ad(model%n_parameters)
 
     integer(i8) :: stride, sums
-    integer :: c, i, n_p
+    integer :: c, i, n_p, n_team
 
     status = status_ok
     n_p = model%n_parameters
     stride = workspace_size(model, workspace_ad, n_steps, 0, 1)
     ! The chunks' sums stand behind the threads' scratch space
-    sums = stride*max(1, n_threads)
+    n_team = team_size(workspace_ad, n_members, n_threads)
+    sums = stride*n_team
     if (present(p_ad)) then
       do c = 1, n_chunks(n_members)
         do i = 1, n_p
@@ -296,8 +320,8 @@ contains
         end do
       end do
     end if
-    if (n_threads > 1) then
-      !$omp parallel do num_threads(n_threads) schedule(static)
+    if (n_team > 1) then
+      !$omp parallel do num_threads(n_team) schedule(static)
       do c = 1, n_chunks(n_members)
         call run_chunk(c)
       end do
@@ -323,7 +347,7 @@ contains
       integer(i8) :: own
       integer :: m, status_m, failed_step
 
-      own = slot(n_threads, stride)
+      own = slot(n_team, stride)
       do m = (c - 1)*chunk_size + 1, min(c*chunk_size, n_members)
         if (present(p_ad)) then
           call adjoint_one(model, k, n_steps, p, x(:, m), x_ad(:, m), work(own), status_m, &
@@ -380,6 +404,9 @@ contains
       if (status == status_ok) call model%step_ad(k + step_in_run - 1, p, &
         & work(records + step_in_run*n_record + 1), work(adjoint + 1), work(scratch + 1), status, &
         & p_ad)
+      if (status == status_ok) then
+        if (is_blown_up(n, work(adjoint + 1), huge(1.0_rk))) status = status_blow_up
+      end if
       if (status /= status_ok) then
         failed_step = step_in_run
         return
@@ -403,13 +430,13 @@ contains
   end subroutine note_failure
 
   !> Where the calling thread's scratch space begins.
-  function slot(n_threads, stride) result(first)
-    integer, intent(in) :: n_threads
+  function slot(n_team, stride) result(first)
+    integer, intent(in) :: n_team
     integer(i8), intent(in) :: stride
     integer(i8) :: first
 
     first = 1_i8
-    if (n_threads == 1) return
+    if (n_team == 1) return
     !$ first = 1_i8 + stride*omp_get_thread_num()
     associate (unused => stride)
     end associate

@@ -44,7 +44,9 @@ contains
     self%correction = correction
     self%dt = physics%dt
     self%blow_up_limit = physics%blow_up_limit
-    allocate (self%parameters, source=[physics%parameters, correction%net%parameters])
+    allocate (self%parameters(physics%n_parameters + correction%n_parameters), source=0.0_rk)
+    if (allocated(physics%parameters)) self%parameters(1:physics%n_parameters) = physics%parameters
+    self%parameters(physics%n_parameters + 1:) = correction%net%parameters
     call self%set_sizes(physics%n_state, physics%n_parameters + correction%n_parameters, &
       & physics%n_linearisation + correction%n_linearisation, &
       & physics%n_state + max(physics%n_work, correction%n_work), &

@@ -34,7 +34,10 @@ contains
     tendency%n_parameters = physics%n_parameters + correction%n_parameters
     tendency%n_linearisation = physics%n_linearisation + correction%n_linearisation
     tendency%n_work = physics%n + max(physics%n_work, correction%n_work)
-    allocate (tendency%parameters, source=[physics%parameters, correction%net%parameters])
+    allocate (tendency%parameters(tendency%n_parameters), source=0.0_rk)
+    if (allocated(physics%parameters)) tendency%parameters(1:physics%n_parameters) = &
+      & physics%parameters
+    tendency%parameters(physics%n_parameters + 1:) = correction%net%parameters
   end function new_hybrid_tendency
 
   subroutine forward(self, t, p, x, f, linearisation, work)

@@ -577,6 +577,8 @@ class FourDVar:
         return validate.vector("parameters", value, self.model.n_parameters)
 
     def _start(self, start: int) -> int:
+        # What a callback raised in an earlier run is not of this one
+        self.model._pending_exception()
         return validate.integer("start", start, -(2**31), 2**31 - 1 - self.steps)
 
     def _observe(self, observations: Observations) -> None:
