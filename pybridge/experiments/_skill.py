@@ -60,7 +60,7 @@ def verify(
     truth : xarray.DataArray, dimensions (start, lead)
         What was observed.
     pairs : mapping
-        For systems to be compared with another one: its name.
+        For each system, the name of the one it is compared with; empty: none.
     reference : str
         The system against which skill is measured.
     block, samples, level, seed
@@ -96,13 +96,15 @@ def verify(
     observed = (mean(o**2) - mean(o) ** 2)[:, None, None]
     with np.errstate(divide="ignore", invalid="ignore"):
         correlation = np.where(variance > 1e-12, covariance / np.sqrt(variance * observed), np.nan)
-    has_member = np.isfinite(correlation).any(axis=(0, 3))
+    has_member = np.asarray(np.isfinite(correlation).any(axis=(0, 3)))
     mean_correlation = np.full(mse.shape, np.nan)
     for number in range(len(systems)):
         if has_member[number].any():
             mean_correlation[:, number] = correlation[:, number, has_member[number]].mean(1)
     gain = np.full(skill.shape, np.nan)
     for name, partner in pairs.items():
+        if not partner:
+            continue
         gain[:, systems.index(name)] = skill[:, systems.index(name)]
         gain[:, systems.index(name)] -= skill[:, systems.index(partner)]
 

@@ -13,18 +13,20 @@ window that ended where this one begins. So no observation is used twice, nor ah
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from pybridge import errors
 from pybridge._validation import Array
 from pybridge.assimilation import DiagonalCovariance, FourDVar, Observations
-from pybridge.experiments import elnino_plot
+from pybridge.experiments import elnino_plot, elnino_tables
 from pybridge.experiments._report import Report
 from pybridge.experiments._skill import verify
 from pybridge.experiments._store import Store, replacing, write_dataset
@@ -52,6 +54,9 @@ _DAMPED, _PERSISTENCE, _CLIMATOLOGY = "damped persistence", "persistence", "clim
 _REGRESSION = "regression"
 _RIDGE = (0.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
+#: Months, counted from January of the first year observed
+Months = NDArray[np.integer[Any]]
+
 
 @dataclass(frozen=True)
 class Cycled:
@@ -71,6 +76,20 @@ class Cycled:
     analysis: Array
     state: Array
     parameters: Array
+
+
+@dataclass(frozen=True)
+class System:
+    """A version of the model, with or without a network, that assimilates and forecasts."""
+
+    physics: Physics
+    correction: Literal["none", "increments", "network"]
+    members: int
+
+    @property
+    def name(self) -> str:
+        """The system's name in tables."""
+        return self.physics if self.correction == "none" else f"{self.physics} + {self.correction}"
 
 
 # ---- observations ----
@@ -119,7 +138,7 @@ def months_of(years: Years) -> range:
     return range(12 * (years.first - FIRST_YEAR), 12 * (years.last - FIRST_YEAR + 1))
 
 
-def starts_of(years: Years, horizon: int, *, spin_up: int = 0) -> Array:
+def starts_of(years: Years, horizon: int, *, spin_up: int = 0) -> Months:
     """Return the months whose forecasts over a horizon are verified within a segment."""
     months = months_of(years)
     return np.arange(months.start + 12 * spin_up, months.stop - horizon)
@@ -199,7 +218,7 @@ def assimilate(
     return Cycled(background, analysis, state, history)
 
 
-def forecast(model: Model, states: Array, starts: Array, leads: int, per_month: int) -> Array:
+def forecast(model: Model, states: Array, starts: Months, leads: int, per_month: int) -> Array:
     """Run forecasts of the temperature anomaly.
 
     Parameters
@@ -235,7 +254,7 @@ def forecast(model: Model, states: Array, starts: Array, leads: int, per_month: 
     return result
 
 
-def mean_skill(forecasts: Array, anomaly: Array, starts: Array) -> float:
+def mean_skill(forecasts: Array, anomaly: Array, starts: Months) -> float:
     """Return one minus the mean squared error over climatology's, averaged over leads."""
     truth = anomaly[starts[:, None] + np.arange(1, forecasts.shape[1] + 1)]
     error = ((forecasts - truth) ** 2).mean(0)
@@ -309,7 +328,7 @@ def run(configuration: ElNinoConfiguration, store: Store, report: Report) -> xr.
     result = _Experiment(configuration, store, report).results()
     write_dataset(result, store.directory / "results.nc")
     pictures = elnino_plot.plot(result, store.directory)
-    _tell(result, report, store.directory, pictures)
+    elnino_tables.tell(result, report, [store.directory / "results.nc", *pictures])
     return result
 
 
@@ -379,7 +398,8 @@ class _Experiment:
                 for j, e_n in enumerate(settings.e_n):
                     skill[i, j] = self.skill_of(self.oscillator(mu, e_n), window, starts, training)
                     advance()
-        i, j = np.unravel_index(int(skill.argmax()), skill.shape)
+        best = int(skill.argmax())
+        i, j = best // skill.shape[1], best % skill.shape[1]
         return xr.Dataset(
             {
                 "mu": settings.mu[i],
@@ -389,7 +409,7 @@ class _Experiment:
             {"mu_tried": list(settings.mu), "e_n_tried": list(settings.e_n)},
         )
 
-    def skill_of(self, model: Model, window: Window, starts: Array, anomaly: Array) -> float:
+    def skill_of(self, model: Model, window: Window, starts: Months, anomaly: Array) -> float:
         """Return the mean skill of a model's forecasts from its own analyses; -inf: it blew up."""
         try:
             cycled = assimilate(model, anomaly, window, self.configuration)
@@ -406,7 +426,7 @@ class _Experiment:
         if len(candidates) == 1:
             return candidates[0]
         tuning = self.store.dataset(f"window-{row}", lambda: self._tune(row))
-        return candidates[int(tuning["skill"].argmax())]
+        return candidates[int(np.argmax(tuning["skill"].to_numpy()))]
 
     def _tune(self, row: Physics) -> xr.Dataset:
         candidates = self.configuration.assimilation.candidates
@@ -431,7 +451,9 @@ class _Experiment:
 
     # Networks
 
-    def hybrid(self, row: Physics, number: int, turn: int, *, increments: bool = False) -> Model:
+    def hybrid(
+        self, row: Physics, number: int, turn: int, *, increments: bool = False
+    ) -> HybridModel:
         """Return the model with a network: that of the last turn of the circle, counted from 1."""
         kind = "increments" if increments else f"turn-{turn}"
         path = self.store.path(f"network-{row}-{number + 1}-{kind}.pbn")
@@ -466,7 +488,7 @@ class _Experiment:
         horizon = settings.horizon
         before = None
         if turn > 1:
-            before = self.hybrid(row, number, turn - 1).network  # type: ignore[attr-defined]
+            before = self.hybrid(row, number, turn - 1).network
         # From the analyses of the last two turns: those of the model as it is, and as it was
         turns = range(max(turn - 2, 0), turn)
         sets = {}
@@ -519,104 +541,66 @@ class _Experiment:
 
     # Results
 
-    def systems(self) -> dict[str, list[Callable[[], Model]]]:
-        """Return all systems that run the model, by name: one model for each member."""
+    def systems(self) -> list[System]:
+        """Return all systems that run the model."""
         settings = self.configuration.learning
-        systems: dict[str, list[Callable[[], Model]]] = {
-            f"model, {row}": [lambda row=row: self.physics(row)] for row in PHYSICS
-        }
-        numbers = range(settings.networks)
-        for row in settings.corrected:
+        systems = [System(physics, "none", 1) for physics in PHYSICS]
+        for physics in settings.corrected:
             if settings.increments:
-                systems[f"model, {row} + network of increments"] = [
-                    lambda row=row, n=n: self.hybrid(row, n, 0, increments=True) for n in numbers
-                ]
-            systems[f"model, {row} + network"] = [
-                lambda row=row, n=n: self.hybrid(row, n, settings.passes) for n in numbers
-            ]
+                systems.append(System(physics, "increments", settings.networks))
+            systems.append(System(physics, "network", settings.networks))
         return systems
 
-    def results(self) -> xr.Dataset:
-        """Return everything, labelled."""
-        configuration = self.configuration
-        leads = np.arange(1, self.leads + 1)
-        segments = {
-            "validation": starts_of(configuration.validation, self.leads),
-            "test": starts_of(configuration.test, self.leads),
-        }
-        starts = np.concatenate(list(segments.values()))
-        members = configuration.learning.networks
-        runs: dict[str, xr.Dataset] = {}
-        for name, models in self.systems().items():
-            row = name.removeprefix("model, ").split(" + ")[0]
-            runs[name] = self.store.dataset(
-                "run-" + name.replace(", ", "-").replace(" + ", "-").replace(" ", "-"),
-                lambda name=name, models=models, row=row: self._run(name, models, row, starts),
+    def models(self, system: System) -> list[Model]:
+        """Return the models of a system, one for each member."""
+        if system.correction == "none":
+            return [self.physics(system.physics)]
+        return [
+            self.hybrid(
+                system.physics,
+                number,
+                self.configuration.learning.passes,
+                increments=system.correction == "increments",
             )
-        now = self.anomaly[starts]
-        factors = damping(self.anomaly, configuration.training, self.leads)
-        fitted, chosen = regression(self.anomaly, configuration)
-        forecasts = {
-            _CLIMATOLOGY: np.zeros((starts.size, self.leads)),
-            _PERSISTENCE: np.tile(now[:, None], self.leads),
-            _DAMPED: now[:, None] * factors,
-            _REGRESSION: fitted[starts],
+            for number in range(system.members)
+        ]
+
+    def starts(self) -> dict[str, Months]:
+        """Return the months in which forecasts start, by the segment that verifies them."""
+        return {
+            "validation": starts_of(self.configuration.validation, self.leads),
+            "test": starts_of(self.configuration.test, self.leads),
         }
-        values = np.full(
-            (len(forecasts) + len(runs) + len(configuration.learning.corrected), members)
-            + (starts.size, self.leads),
-            np.nan,
-        )
-        names = list(forecasts)
-        pairs = {}
-        for number, array in enumerate(forecasts.values()):
-            values[number, 0] = array
-        for name, made in runs.items():
-            array = made["forecast"].to_numpy()
-            values[len(names), : len(array)] = array
-            names.append(name)
-            base = name.split(" + ")[0]
-            if base != name:
-                pairs[name] = base
-                if name.endswith("network"):
-                    values[len(names), 0] = array.mean(0)
-                    names.append(f"{name}s' mean")
-                    pairs[names[-1]] = base
-        result = self.observed.copy()
-        result["forecast"] = (("system", "member", "start", "lead"), values)
-        result = result.assign_coords(
-            system=names,
-            lead=("lead", leads, {"units": "months"}),
-            start=self.observed["time"].to_numpy()[starts],
-        )
-        result["forecast"].attrs["units"] = "K"
-        verifying = self.anomaly[starts[:, None] + leads]
-        result["verification"] = (("start", "lead"), verifying, {"units": "K"})
-        settings = configuration.verification
-        for segment, months in segments.items():
-            inside = np.isin(starts, months)
+
+    def results(self) -> xr.Dataset:
+        """Return observations, analyses, forecasts and scores, labelled."""
+        runs = {
+            system: self.store.dataset(
+                f"run-{system.physics}-{system.correction}", functools.partial(self._run, system)
+            )
+            for system in self.systems()
+        }
+        result = self._forecasts(runs)
+        settings = self.configuration.verification
+        for segment in self.starts():
+            inside = result["segment"].to_numpy() == segment
             scores = verify(
                 result["forecast"].isel(start=inside),
                 result["verification"].isel(start=inside),
-                pairs,
+                {str(name): str(other) for name, other in result["partner"].to_series().items()},
                 reference=_CLIMATOLOGY,
                 block=settings.block,
                 samples=settings.samples,
                 level=settings.level,
-                seed=configuration.seed,
+                seed=self.configuration.seed,
             )
             prefix = "" if segment == "test" else f"{segment}_"
             for key, array in scores.data_vars.items():
                 result[f"{prefix}{key}"] = array
-        result["partner"] = ("system", [pairs.get(name, "") for name in names])
-        result["segment"] = (
-            "start",
-            np.where(np.isin(starts, segments["test"]), "test", "validation"),
-        )
         for key in ("state", "background", "increment"):
             result[key] = xr.concat(
                 [made[key] for made in runs.values()],
-                xr.DataArray(list(runs), dims="model", name="model"),
+                xr.DataArray([system.name for system in runs], dims="model", name="model"),
                 join="outer",
             )
         result["parameters"] = (
@@ -629,26 +613,66 @@ class _Experiment:
         padded[: len(history)] = history
         result["estimated_parameters"] = (("time", "parameter"), padded)
         windows = {row: self.window(row).model_dump() for row in PHYSICS}
-        result.attrs = {
+        result.attrs |= {
             "title": "El Niño forecasts by a recharge oscillator and networks",
             "observations": "NOAA ERSST, Niño 1+2, monthly means, from statsmodels (public domain)",
-            "configuration": configuration.model_dump_json(),
+            "configuration": self.configuration.model_dump_json(),
             "windows": json.dumps(windows),
-            "regression": json.dumps(chosen),
         }
         return result
 
-    def _run(
-        self, name: str, models: Iterable[Callable[[], Model]], row: Physics, starts: Array
-    ) -> xr.Dataset:
+    def _forecasts(self, runs: dict[System, xr.Dataset]) -> xr.Dataset:
+        """Return the observations, and the forecasts of all systems with what verifies them."""
+        segments = self.starts()
+        starts = np.concatenate(list(segments.values()))
+        leads = np.arange(1, self.leads + 1)
+        now = self.anomaly[starts, None]
+        fitted, chosen = regression(self.anomaly, self.configuration)
+        forecasts = {
+            _CLIMATOLOGY: np.zeros((1, starts.size, self.leads)),
+            _PERSISTENCE: np.repeat(now, self.leads, 1)[None],
+            _DAMPED: (now * damping(self.anomaly, self.configuration.training, self.leads))[None],
+            _REGRESSION: fitted[starts][None],
+        }
+        partners = {}
+        for system, made in runs.items():
+            members = made["forecast"].to_numpy()
+            forecasts[system.name] = members
+            if system.correction != "none":
+                partners[system.name] = system.physics
+            if system.correction == "network":
+                # The mean of the networks' forecasts, as a forecast of its own
+                forecasts[f"{system.name}s"] = members.mean(0, keepdims=True)
+                partners[f"{system.name}s"] = system.physics
+        shape = (len(forecasts), self.configuration.learning.networks, starts.size, self.leads)
+        values = np.full(shape, np.nan)
+        for number, members in enumerate(forecasts.values()):
+            values[number, : len(members)] = members
+        result = self.observed.assign_coords(
+            system=list(forecasts),
+            lead=("lead", leads, {"units": "months"}),
+            start=self.observed["time"].to_numpy()[starts],
+        )
+        result["forecast"] = (("system", "member", "start", "lead"), values, {"units": "K"})
+        verifying = self.anomaly[starts[:, None] + leads]
+        result["verification"] = (("start", "lead"), verifying, {"units": "K"})
+        result["partner"] = ("system", [partners.get(name, "") for name in forecasts])
+        names = np.concatenate([[name] * months.size for name, months in segments.items()])
+        result["segment"] = ("start", names)
+        result.attrs["regression"] = json.dumps(chosen)
+        return result
+
+    def _run(self, system: System) -> xr.Dataset:
         """Assimilate all years with each member of a system, and forecast."""
-        made = [make() for make in models]
+        models = self.models(system)
+        window = self.window(system.physics)
+        starts = np.concatenate(list(self.starts().values()))
         arrays: dict[str, list[Array]] = {
             key: [] for key in ("state", "background", "increment", "forecast")
         }
-        with self.report.stage(f"{name}: analyses and forecasts", len(made)) as advance:
-            for model in made:
-                cycled = assimilate(model, self.anomaly, self.window(row), self.configuration)
+        with self.report.stage(f"{system.name}: analyses and forecasts", len(models)) as advance:
+            for model in models:
+                cycled = assimilate(model, self.anomaly, window, self.configuration)
                 arrays["state"].append(cycled.state * UNITS)
                 arrays["background"].append(cycled.background * UNITS)
                 arrays["increment"].append((cycled.analysis - cycled.background) * UNITS)
@@ -662,53 +686,3 @@ class _Experiment:
             {key: (dims[key], np.array(value)) for key, value in arrays.items()},
             {"time": self.observed["time"].to_numpy(), "variable": ["temperature", "thermocline"]},
         )
-
-
-def _tell(result: xr.Dataset, report: Report, directory: Path, pictures: Sequence[Path]) -> None:
-    """Write the tables."""
-    leads = [lead for lead in (1, 3, 6, 9, 12) if lead in result["lead"]]
-
-    def interval(variable: str, **where: object) -> str:
-        value = float(result[variable].sel(where))
-        if not np.isfinite(value):
-            return ""
-        low, high = result[f"{variable}_interval"].sel(where).to_numpy()
-        return f"{value:.2f} [{low:.2f}, {high:.2f}]"
-
-    def rows(variable: str, mean: str | None) -> list[list[str]]:
-        table = []
-        for system in result["system"].to_numpy():
-            cells = [interval(variable, system=system, lead=lead) for lead in leads]
-            if mean is not None:
-                cells.append(interval(mean, system=system))
-            if any(cells):
-                table.append([str(system), *cells])
-        return table
-
-    columns = ["system", *(f"{lead} mo" for lead in leads)]
-    first, last = (str(result["start"].to_numpy()[i])[:7] for i in (-1, -1))
-    test = result["start"].to_numpy()[result["segment"].to_numpy() == "test"]
-    first, last = str(test[0])[:7], str(test[-1])[:7]
-    level = json.loads(result.attrs["configuration"])["verification"]["level"]
-    note = f"{test.size} starts, {first} to {last}; {level:.0%} intervals"
-    report.table(f"RMSE in K by lead ({note})", columns, rows("rmse", None))
-    report.table(
-        f"Skill against climatology ({note})",
-        [*columns, "mean, all leads"],
-        rows("skill", "mean_skill"),
-    )
-    report.table(f"Anomaly correlation, centred ({note})", columns, rows("correlation", None))
-    report.table(
-        "Skill gained over the uncorrected model, paired",
-        [*columns, "mean, all leads"],
-        rows("gain", "mean_gain"),
-    )
-    for row in result["physics"].to_numpy():
-        mu, e_n = result["parameters"].sel(physics=row).to_numpy()
-        window = json.loads(result.attrs["windows"])[row]
-        report.tell(
-            f"{row}: mu = {mu:.3g}, e_n = {e_n:.3g}; window of {window['months']} months, "
-            f"sigma {window['sigma_t']:g} and {window['sigma_h']:g}"
-        )
-    files = [directory / "results.nc", *pictures]
-    report.tell("results: " + ", ".join(str(path) for path in files))

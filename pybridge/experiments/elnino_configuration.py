@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Configuration of the experiment with observed sea-surface temperatures of the tropical Pacific."""
+"""Configuration of the experiment with observed temperatures of the tropical Pacific."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Assimilation(Configuration):
     candidates: tuple[Window, ...] = tuple(
         Window(months=months, sigma_t=sigma_t, sigma_h=sigma_h)
         for months in (1, 2, 3, 6)
-        for sigma_t, sigma_h in ((0.03, 0.003), (0.05, 0.02), (0.05, 0.05), (0.1, 0.1))
+        for sigma_t, sigma_h in ((0.03, 0.02), (0.05, 0.02), (0.05, 0.05), (0.1, 0.1))
     )
 
     @pydantic.field_validator("candidates")

@@ -45,11 +45,11 @@ def main_systems(result: xr.Dataset) -> dict[str, str]:
         "persistence": "0.6",
         "damped persistence": "0.3",
         "regression": "C8",
-        "model, default": "C0",
-        "model, default + networks' mean": "C1",
-        "model, estimated": "C5",
-        "model, fitted": "C2",
-        "model, fitted + networks' mean": "C3",
+        "default": "C0",
+        "default + networks": "C1",
+        "estimated": "C5",
+        "fitted": "C2",
+        "fitted + networks": "C3",
     }
     names = [str(name) for name in result["system"].to_numpy()]
     return {name: colour for name, colour in colours.items() if name in names}
@@ -60,9 +60,9 @@ def analysis_figure(result: xr.Dataset) -> Figure:
     models = {
         name: colour
         for name, colour in (
-            ("model, default", "C0"),
-            ("model, fitted", "C2"),
-            ("model, fitted + network", "C3"),
+            ("default", "C0"),
+            ("fitted", "C2"),
+            ("fitted + network", "C3"),
         )
         if name in result["model"]
     }
@@ -76,7 +76,7 @@ def analysis_figure(result: xr.Dataset) -> Figure:
             values = state.sel(variable=variable)
             mean = values.mean("member")
             axis.plot(time, mean, color=colour, lw=0.9, label=name)
-            if int(np.isfinite(values).all("time").sum()) > 1:
+            if int(values.notnull().all("time").sum()) > 1:
                 axis.fill_between(
                     time, values.min("member"), values.max("member"), color=colour, alpha=0.25
                 )
