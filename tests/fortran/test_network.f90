@@ -169,7 +169,7 @@ contains
 
     type(byte_writer) :: out
 
-    out%bytes = int([-119, 80, 66, 78, 13, 10, 26, 10], i1)
+    allocate (out%bytes, source=int([-119, 80, 66, 78, 13, 10, 26, 10], i1))
     call out%put_integers([1, 67305985])
     out%bytes = [out%bytes, transfer(size(body, kind=i8) + header_size, out%bytes)]
     call out%put_integers([int(crc32(body))])
@@ -403,7 +403,7 @@ contains
     integer :: status, i
     character(len=:), allocatable :: message
 
-    body = all_layers()
+    allocate (body, source=all_layers())
     bytes = sealed(body)
     bytes(size(bytes)) = ieor(bytes(size(bytes)), 1_i1)
     call network_from_bytes(bytes, net, status, message)
@@ -440,7 +440,7 @@ contains
     n_files = 3000
     call get_command_argument(1, argument, length)
     if (length > 0) read (argument, *) n_files
-    body = all_layers()
+    allocate (body, source=all_layers())
     n_accepted = 0
     do i = 1, n_files
       mutated = body
