@@ -3,9 +3,9 @@
 The same steps three ways: the operation in C over the Fortran core, the fallback through
 `tf.numpy_function`, and the model written in TensorFlow's own operations. Each graph holds a chain
 of single steps, as a recurrent network or a loop of one's own does; "one call" is all steps in one
-operation. Microseconds a step on one thread: the minimum over repetitions, less what the call of an
-empty graph takes. XLA is not in the table: it did not get a chain of 50 steps in TensorFlow's
-operations compiled within eight minutes.
+operation. Microseconds a step on one thread: what a run of 100 steps takes longer than one of 20,
+minima over repetitions, so that the call of the graph itself is left out. XLA is not in the table:
+it did not get a chain of 50 steps in TensorFlow's operations compiled within eight minutes.
 """
 
 import os
@@ -21,12 +21,12 @@ import pybridge as pb
 from pybridge.keras import forecast
 
 N = 40
-STEPS = 50
+SHORT, LONG = 20, 100
 DT = 0.05
 
 
-def seconds(function, argument, repetitions=100):
-    """Return the time of a call, the best of many."""
+def seconds(function, argument, repetitions=300):
+    """Return the time of a call of a graph, the best of many."""
     function(argument)
     best = np.inf
     for _ in range(repetitions):
@@ -53,8 +53,8 @@ def tensorflow_step(x, forcing):
 def chain(step):
     """Make a step into a run."""
 
-    def run(x, p):
-        for _ in range(STEPS):
+    def run(x, p, steps):
+        for _ in range(steps):
             x = step(x, p)
         return x
 
@@ -69,34 +69,35 @@ def main():
     p = tf.constant(model.parameters)
     runs = {
         "op": chain(lambda x, p: forecast(model, x, parameters=p, backend="op")),
-        "op, one call": lambda x, p: forecast(model, x, STEPS, parameters=p, backend="op"),
+        "op, one call": lambda x, p, n: forecast(model, x, n, parameters=p, backend="op"),
         "numpy_function": chain(lambda x, p: forecast(model, x, parameters=p, backend="numpy")),
         "TensorFlow": chain(tensorflow_step),
     }
 
-    def gradients(run, p):
-        def gradient(x):
+    def gradients(run):
+        def gradient(x, p, steps):
             with tf.GradientTape() as tape:
                 tape.watch([x, p])
-                target = tf.reduce_sum(run(x, p))
+                target = tf.reduce_sum(run(x, p, steps))
             return tape.gradient(target, [x, p])
 
         return gradient
+
+    def microseconds(run, x):
+        """Return the time of a step."""
+        short, long = (seconds(tf.function(lambda x, n=n: run(x, p, n)), x) for n in (SHORT, LONG))
+        return (long - short) / (LONG - SHORT) * 1e6
 
     print(f"{platform.processor() or platform.machine()}, TensorFlow {tf.__version__}")
     print(f"{'microseconds a step':24}{'batch':>7}{'forward':>10}{'with gradients':>16}")
     for batch in (1, 32):
         rng = np.random.default_rng(0)
         x = tf.constant(model.step(8.0 + rng.standard_normal((batch, N)), 500))
-        reference = model.step(np.asarray(x), STEPS)
-        empty = seconds(tf.function(lambda x: x + 0.0), x)
-        print(f"{'an empty graph, a call':24}{batch:7d}{empty * 1e6:10.2f}")
+        reference = model.step(np.asarray(x), LONG)
         for name, run in runs.items():
-            forward = tf.function(lambda x, run=run: run(x, p))
-            backward = tf.function(gradients(run, p))
-            error = np.abs(np.asarray(forward(x)) - reference).max()
+            error = np.abs(np.asarray(run(x, p, LONG)) - reference).max()
             assert error < 1e-5, f"{name}: {error}"  # Rounding grows in a chaotic run
-            times = [(seconds(f, x) - empty) / STEPS * 1e6 for f in (forward, backward)]
+            times = microseconds(run, x), microseconds(gradients(run), x)
             print(f"{name:24}{batch:7d}{times[0]:10.2f}{times[1]:16.2f}")
 
 

@@ -132,6 +132,23 @@ def test_threads_change_nothing(model, rng, backend):
         assert np.array_equal(serial, shared)
 
 
+def test_a_dataset_maps_the_model_in_parallel(model, rng):
+    x = 8.0 + rng.normal(size=(64, 3, N))
+    mapped = tf.data.Dataset.from_tensor_slices(x).map(
+        lambda x: pbk.forecast(model, x, 30, backend="op"), num_parallel_calls=4
+    )
+    assert np.array_equal(list(mapped.as_numpy_iterator()), model.step(x, 30))
+
+
+def test_without_the_operation_numpy_serves(model, states, tmp_path, monkeypatch):
+    monkeypatch.setattr(_step, "_operations", _step._Operations())
+    monkeypatch.setattr(_step.importlib.resources, "files", lambda package: tmp_path)
+    assert not pbk.op_is_available()
+    assert np.array_equal(pbk.forecast(model, states, 3), model.step(states, 3))
+    with pytest.raises(pb.errors.NotAvailableError, match=r"cannot be loaded: .*_op\.so"):
+        pbk.forecast(model, states, 3, backend="op")
+
+
 def clock_step(x, p, t):
     return x + 0.5 * t * p * x * x
 
@@ -842,3 +859,23 @@ def test_what_is_learnt_through_the_layer_goes_into_the_hybrid_model(rng):
     loss = trainer.fit(x, truth.step(x, 2), epochs=40, verbose=0).history["loss"]
     assert loss[-1] < 0.1 * loss[0]
     assert np.array_equal(layer.hybrid().step(x, 2), layer(x))
+
+
+def test_a_hybrid_model_is_saved_and_loaded_as_a_cell(rng, tmp_path):
+    network = make_correction()
+    hybrid = pb.HybridModel(pb.Lorenz96(n=8), pb.Network.from_keras(network))
+    cell = pbk.ForecastCell(pbk.HybridLayer(hybrid, network, 2, dtype="float64"))
+    start = keras.Input((8,), dtype="float64")
+    increments = keras.Input((3, 8), dtype="float64")
+    recurrent = keras.layers.RNN(cell, return_sequences=True, dtype="float64")
+    runner = keras.Model(
+        [start, increments], recurrent(increments, initial_state=cell.initial_state(start))
+    )
+    x = 8.0 + rng.normal(size=(2, 8))
+    inputs = [x, np.zeros((2, 3, 8))]
+    assert np.array_equal(runner(inputs), hybrid.trajectory(x, 6, every=2)[:, 1:])
+    for variable in network.trainable_variables:
+        variable.assign(0.9 * variable)
+    runner.save(tmp_path / "runner.keras")
+    again = keras.models.load_model(tmp_path / "runner.keras")
+    assert np.array_equal(again(inputs), runner(inputs))
