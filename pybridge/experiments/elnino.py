@@ -650,6 +650,7 @@ class _Experiment:
             values[number, : len(members)] = members
         result = self.observed.assign_coords(
             system=list(forecasts),
+            member=np.arange(shape[1]),
             lead=("lead", leads, {"units": "months"}),
             start=self.observed["time"].to_numpy()[starts],
         )
@@ -684,5 +685,9 @@ class _Experiment:
         dims["forecast"] = ("member", "start", "lead")
         return xr.Dataset(
             {key: (dims[key], np.array(value)) for key, value in arrays.items()},
-            {"time": self.observed["time"].to_numpy(), "variable": ["temperature", "thermocline"]},
+            {
+                "member": np.arange(len(models)),
+                "time": self.observed["time"].to_numpy(),
+                "variable": ["temperature", "thermocline"],
+            },
         )
