@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -95,12 +96,12 @@ def _version() -> str:
 
 
 def _run(options: argparse.Namespace) -> int:
-    # TensorFlow's notes about the machine are not the experiment's
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from pybridge import experiments
 
+    configuration = experiments.load_configuration(options.file)
+    _load_tensorflow()
     directory = options.output or Path("runs") / options.file.stem
-    experiments.run(options.file, directory, overwrite=options.overwrite, quiet=options.quiet)
+    experiments.run(configuration, directory, overwrite=options.overwrite, quiet=options.quiet)
     return 0
 
 
@@ -129,7 +130,7 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _keras_model(path: Path) -> object:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    _load_tensorflow()
     import keras
 
     import pybridge.keras  # noqa: F401  (registers our layers)
@@ -140,6 +141,30 @@ def _keras_model(path: Path) -> object:
         return keras.saving.load_model(path, compile=False)
     except (ValueError, TypeError, OSError, KeyError) as error:
         raise errors.FileFormatError(f"{path}: not a readable Keras model: {error}") from None
+
+
+def _load_tensorflow() -> None:
+    """Import TensorFlow without its notes about the machine, which no setting of its own stops.
+
+    They are shown where the import fails.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as notes:
+        os.dup2(notes.fileno(), 2)
+        try:
+            import tensorflow
+
+            # The search for accelerators has notes as well
+            tensorflow.config.list_physical_devices()
+        except BaseException:
+            notes.seek(0)
+            os.write(stderr, notes.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 if __name__ == "__main__":
