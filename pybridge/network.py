@@ -67,7 +67,7 @@ class Network:
         message = np.zeros(1000, np.int8)
         status, handle = _kernels.pybridge_network_from_bytes(np.frombuffer(raw, np.int8), message)
         errors.check(status, errors.text_of(message))
-        self._handle = handle
+        self._handle: int = handle
         self._finalizer = weakref.finalize(self, _kernels.pybridge_network_free, handle)
         self._file = decode(raw)
         self._raw = bytes(raw)

@@ -26,7 +26,7 @@ module pybridge_model_api
   end type model_handle
 
   !> The largest state whose buffers for a step have sizes that are default integers
-  integer, parameter :: largest_state = huge(1)/8
+  integer, parameter :: largest_state = 2**28 - 1
 
 contains
 
