@@ -13,8 +13,7 @@
 !>
 !> All three run on one kernel, `C(i, c) += sum_t A(i, t) B(t, c)`: rows are vector lanes, eight
 !> columns share each load of A, and the sums stay in registers. No reassociation of sums
-!> is needed, hence no -ffast-math. The dot products of the adjoint for a batch of one say so by
-!> `!$omp simd reduction`.
+!> is needed, hence no -ffast-math. Where a sum is shared among lanes after all, it is written so.
 module pybridge_matrix_product
   use pybridge_kinds, only: rk
   implicit none
@@ -23,11 +22,10 @@ module pybridge_matrix_product
 
   !> Rows of a strip: one vector of AVX-512, two of AVX2
   integer, parameter :: lanes = 8
-  !> Rows and columns of the block of A that is kept in the cache
+  !> Rows and columns of the block of A that is kept in the cache. In bytes it stays well below the
+  !> 65536 above which gfortran makes a local array static, which threads would share.
   integer, parameter :: block_rows = 64
-  integer, parameter :: block_columns = 128
-  !> Rows of X_ad whose transposed weights are packed together
-  integer, parameter :: pack_rows = 32
+  integer, parameter :: block_columns = 96
 
 contains
 
@@ -74,48 +72,42 @@ contains
     real(rk), intent(in) :: y_ad(ldy*(n - 1) + m)
     real(rk), intent(inout) :: x_ad(ldx*(n - 1) + k)
 
-    real(rk) :: packed(pack_rows*block_columns)
-    real(rk) :: tile(pack_rows*lanes)
-    integer :: i, i0, j, j0, l, l0, columns, rows, width
+    real(rk) :: packed(block_rows*block_columns)
+    real(rk) :: tile(block_rows*8)
+    integer :: i0, j, j0, l, l0, columns, rows, terms
 
     if (m < 1 .or. n < 1 .or. k < 1) return
-    if (n < 4) then
+    if (m == 1 .and. ldw == 1) then
+      do j = 0, n - 1
+        do l = 1, k
+          x_ad(ldx*j + l) = x_ad(ldx*j + l) + w(l)*y_ad(ldy*j + 1)
+        end do
+      end do
+      return
+    else if (n < 4) then
       do j = 0, n - 1
         call add_dot_products(m, k, w, ldw, y_ad(ldy*j + 1), x_ad(ldx*j + 1), 1)
       end do
       return
     end if
     do i0 = 0, m - 1, block_columns
-      columns = min(block_columns, m - i0)
-      do l0 = 0, k - 1, pack_rows
-        rows = min(pack_rows, k - l0)
-        ! Rows are padded with zeros to whole vectors, unless the result is written in place
-        width = rows
-        if (ldx < k) width = lanes*((rows + lanes - 1)/lanes)
-        do l = 1, rows
-          do i = 1, columns
-            packed((i - 1)*width + l) = w(ldw*(l0 + l - 1) + i0 + i)
-          end do
-        end do
-        if (ldx >= k) then
-          call add_general(rows, n, columns, packed, width, y_ad(i0 + 1), ldy, &
-            & .false., x_ad(l0 + 1), ldx)
-          cycle
-        end if
-        do l = rows + 1, width
-          do i = 1, columns
-            packed((i - 1)*width + l) = 0.0_rk
-          end do
-        end do
-        ! Overlapping columns are added one after the other, from a tile of their own
-        do j0 = 0, n - 1, lanes
-          tile(1:width*lanes) = 0.0_rk
-          call add_general(width, min(lanes, n - j0), columns, packed, width, &
-            & y_ad(ldy*j0 + i0 + 1), ldy, .false., tile, width)
-          do j = 1, min(lanes, n - j0)
+      terms = min(block_columns, m - i0)
+      do l0 = 0, k - 1, block_rows
+        rows = min(block_rows, k - l0)
+        call pack_transposed(rows, terms, w(ldw*l0 + i0 + 1), ldw, packed)
+        do j0 = 0, n - 1, 8
+          columns = min(8, n - j0)
+          if (ldx >= k) then
+            call add_strips(rows, columns, terms, packed, y_ad(ldy*j0 + i0 + 1), ldy, &
+              & x_ad(ldx*j0 + l0 + 1), ldx)
+            cycle
+          end if
+          ! Overlapping columns are added one after the other
+          tile(1:rows*columns) = 0.0_rk
+          call add_strips(rows, columns, terms, packed, y_ad(ldy*j0 + i0 + 1), ldy, tile, rows)
+          do j = 0, columns - 1
             do l = 1, rows
-              x_ad(ldx*(j0 + j - 1) + l0 + l) = x_ad(ldx*(j0 + j - 1) + l0 + l) &
-                & + tile(width*(j - 1) + l)
+              x_ad(ldx*(j0 + j) + l0 + l) = x_ad(ldx*(j0 + j) + l0 + l) + tile(rows*j + l)
             end do
           end do
         end do
@@ -232,6 +224,28 @@ contains
       end if
     end do
   end subroutine pack
+
+  !> The same for the transpose of A, whose m columns become rows.
+  pure subroutine pack_transposed(m, k, a, lda, packed)
+    integer, intent(in) :: m
+    integer, intent(in) :: k
+    integer, intent(in) :: lda
+    real(rk), intent(in) :: a(lda*(m - 1) + k)
+    real(rk), intent(out) :: packed(lanes, k, (m + lanes - 1)/lanes)
+
+    integer :: i, strip, t
+
+    do strip = 1, (m + lanes - 1)/lanes
+      do i = 1, min(lanes, m - lanes*(strip - 1))
+        do t = 1, k
+          packed(i, t, strip) = a(lda*(lanes*(strip - 1) + i - 1) + t)
+        end do
+      end do
+      do t = 1, k
+        packed(m - lanes*(strip - 1) + 1:, t, strip) = 0.0_rk
+      end do
+    end do
+  end subroutine pack_transposed
 
   !> Up to eight columns of the general product, for A packed in strips.
   pure subroutine add_strips(m, n, k, packed, b, ldb, c, ldc)
@@ -477,7 +491,8 @@ contains
     end do
   end subroutine add_column
 
-  !> Dot products of the columns of A with one vector: `c(j) += sum_i A(i, j) b(i)`.
+  !> Dot products of the columns of A with one vector: `c(j) += sum_i A(i, j) b(i)`. Each lane sums
+  !> every eighth term; the lanes are added at the end.
   pure subroutine add_dot_products(m, n, a, lda, b, c, stride_c)
     !> Length of the sums
     integer, intent(in) :: m
@@ -490,37 +505,121 @@ contains
     real(rk), intent(in) :: b(m)
     real(rk), intent(inout) :: c(stride_c*(n - 1) + 1)
 
-    integer :: i, j, q
-    real(rk) :: s1, s2, s3, s4
+    real(rk) :: tile(lanes, 8)
+    integer :: i, j, q, n_terms, columns
+    real(rk) :: s
 
-    do j = 0, n - 4, 4
-      q = lda*j
+    n_terms = m/lanes
+    j = 0
+    do while (n_terms > 0 .and. n - j >= 4)
+      columns = merge(8, 4, n - j >= 8)
+      if (columns == 8) then
+        call sum_eight(n_terms, a(lda*j + 1), lda, b, tile)
+      else
+        call sum_four(n_terms, a(lda*j + 1), lda, b, tile)
+      end if
+      do q = 1, columns
+        c(stride_c*(j + q - 1) + 1) = c(stride_c*(j + q - 1) + 1) &
+          & + (((tile(1, q) + tile(2, q)) + (tile(3, q) + tile(4, q))) &
+          & + ((tile(5, q) + tile(6, q)) + (tile(7, q) + tile(8, q))))
+      end do
+      if (lanes*n_terms < m) then
+        do q = j, j + columns - 1
+          s = 0.0_rk
+          do i = lanes*n_terms + 1, m
+            s = s + a(lda*q + i)*b(i)
+          end do
+          c(stride_c*q + 1) = c(stride_c*q + 1) + s
+        end do
+      end if
+      j = j + columns
+    end do
+    do j = j, n - 1
+      s = 0.0_rk
+      !$omp simd reduction(+:s)
+      do i = 1, m
+        s = s + a(lda*j + i)*b(i)
+      end do
+      c(stride_c*j + 1) = c(stride_c*j + 1) + s
+    end do
+  end subroutine add_dot_products
+
+  !> The lanes' sums of eight dot products.
+  pure subroutine sum_eight(n_terms, a, lda, b, tile)
+    !> Vectors in each sum
+    integer, intent(in) :: n_terms
+    integer, intent(in) :: lda
+    real(rk), intent(in) :: a(lda*7 + lanes*n_terms)
+    real(rk), intent(in) :: b(lanes, n_terms)
+    real(rk), intent(out) :: tile(lanes, 8)
+
+    integer :: i, t
+    real(rk) :: w, s1, s2, s3, s4, s5, s6, s7, s8
+
+    if (n_terms < 1) return
+    !$omp simd private(w, s1, s2, s3, s4, s5, s6, s7, s8)
+    do i = 1, lanes
       s1 = 0.0_rk
       s2 = 0.0_rk
       s3 = 0.0_rk
       s4 = 0.0_rk
-      !$omp simd reduction(+:s1, s2, s3, s4)
-      do i = 1, m
-        s1 = s1 + a(q + i)*b(i)
-        s2 = s2 + a(q + lda + i)*b(i)
-        s3 = s3 + a(q + 2*lda + i)*b(i)
-        s4 = s4 + a(q + 3*lda + i)*b(i)
+      s5 = 0.0_rk
+      s6 = 0.0_rk
+      s7 = 0.0_rk
+      s8 = 0.0_rk
+      do t = 1, n_terms
+        w = b(i, t)
+        s1 = s1 + w*a(lanes*(t - 1) + i)
+        s2 = s2 + w*a(lanes*(t - 1) + i + lda)
+        s3 = s3 + w*a(lanes*(t - 1) + i + 2*lda)
+        s4 = s4 + w*a(lanes*(t - 1) + i + 3*lda)
+        s5 = s5 + w*a(lanes*(t - 1) + i + 4*lda)
+        s6 = s6 + w*a(lanes*(t - 1) + i + 5*lda)
+        s7 = s7 + w*a(lanes*(t - 1) + i + 6*lda)
+        s8 = s8 + w*a(lanes*(t - 1) + i + 7*lda)
       end do
-      q = stride_c*j + 1
-      c(q) = c(q) + s1
-      c(q + stride_c) = c(q + stride_c) + s2
-      c(q + 2*stride_c) = c(q + 2*stride_c) + s3
-      c(q + 3*stride_c) = c(q + 3*stride_c) + s4
+      tile(i, 1) = s1
+      tile(i, 2) = s2
+      tile(i, 3) = s3
+      tile(i, 4) = s4
+      tile(i, 5) = s5
+      tile(i, 6) = s6
+      tile(i, 7) = s7
+      tile(i, 8) = s8
     end do
-    do j = j, n - 1
-      q = lda*j
+  end subroutine sum_eight
+
+  !> The lanes' sums of four dot products.
+  pure subroutine sum_four(n_terms, a, lda, b, tile)
+    !> Vectors in each sum
+    integer, intent(in) :: n_terms
+    integer, intent(in) :: lda
+    real(rk), intent(in) :: a(lda*3 + lanes*n_terms)
+    real(rk), intent(in) :: b(lanes, n_terms)
+    real(rk), intent(out) :: tile(lanes, 4)
+
+    integer :: i, t
+    real(rk) :: w, s1, s2, s3, s4
+
+    if (n_terms < 1) return
+    !$omp simd private(w, s1, s2, s3, s4)
+    do i = 1, lanes
       s1 = 0.0_rk
-      !$omp simd reduction(+:s1)
-      do i = 1, m
-        s1 = s1 + a(q + i)*b(i)
+      s2 = 0.0_rk
+      s3 = 0.0_rk
+      s4 = 0.0_rk
+      do t = 1, n_terms
+        w = b(i, t)
+        s1 = s1 + w*a(lanes*(t - 1) + i)
+        s2 = s2 + w*a(lanes*(t - 1) + i + lda)
+        s3 = s3 + w*a(lanes*(t - 1) + i + 2*lda)
+        s4 = s4 + w*a(lanes*(t - 1) + i + 3*lda)
       end do
-      c(stride_c*j + 1) = c(stride_c*j + 1) + s1
+      tile(i, 1) = s1
+      tile(i, 2) = s2
+      tile(i, 3) = s3
+      tile(i, 4) = s4
     end do
-  end subroutine add_dot_products
+  end subroutine sum_four
 
 end module pybridge_matrix_product
