@@ -34,7 +34,7 @@ def wheel(tmp_path_factory):
     environment = os.environ | {
         "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
     }
-    build = f"-Cbuild-dir={directory / 'build'}"
+    build = f"--config-settings=build-dir={directory / 'build'}"
     options = ["--no-deps", "--no-build-isolation", "--disable-pip-version-check", build]
     run(sys.executable, "-m", "pip", "wheel", *options, "-w", directory, ROOT, env=environment)
     (found,) = directory.glob("pybridge-*.whl")
