@@ -29,7 +29,7 @@ contains
     integer(c_int) :: status
 
     type(network_handle), pointer :: new
-    character(len=:), allocatable :: text
+    character(len=:), allocatable :: text, name
 
     handle = c_null_ptr
     allocate (new, stat=status)
@@ -37,7 +37,9 @@ contains
       status = status_out_of_memory
       return
     end if
-    call network_from_file(get_text(path), new%net, status, text)
+    ! By a variable: gfortran keeps the length of a function's text in a static one
+    name = get_text(path)
+    call network_from_file(name, new%net, status, text)
     call finish(new, handle, status, text, message, message_length)
   end function from_file
 
