@@ -2,12 +2,12 @@
 !> The C ABI of networks. `pybridge.h` describes each procedure for its callers.
 module pybridge_network_api
   use, intrinsic :: iso_c_binding, only: c_associated, c_char, c_double, c_f_pointer, c_int, &
-    & c_int64_t, c_int8_t, c_loc, c_null_ptr, c_ptr
+    & c_int64_t, c_int8_t, c_loc, c_null_char, c_null_ptr, c_ptr
   use pybridge_network, only: network
   use pybridge_network_reader, only: network_from_bytes, network_from_file
   use pybridge_status, only: status_invalid_argument, status_null_handle, status_ok, &
     & status_out_of_memory
-  use pybridge_text, only: get_text, put_text
+  use pybridge_text, only: put_text
   implicit none
   private
   public :: network_handle
@@ -37,8 +37,7 @@ contains
       status = status_out_of_memory
       return
     end if
-    ! By a variable: gfortran keeps the length of a function's text in a static one
-    name = get_text(path)
+    call read_text(path, name)
     call network_from_file(name, new%net, status, text)
     call finish(new, handle, status, text, message, message_length)
   end function from_file
@@ -67,6 +66,24 @@ contains
     call network_from_bytes(bytes(1:n_bytes), new%net, status, text)
     call finish(new, handle, status, text, message, message_length)
   end function from_bytes
+
+  !> A null-terminated text of C. No function, because gfortran keeps the length of a function's
+  !> text in a static variable, which threads that read files would share.
+  pure subroutine read_text(buffer, text)
+    character(kind=c_char), intent(in) :: buffer(*)
+    character(len=:), allocatable, intent(out) :: text
+
+    integer :: i, n
+
+    n = 0
+    do while (buffer(n + 1) /= c_null_char)
+      n = n + 1
+    end do
+    allocate (character(len=n) :: text)
+    do i = 1, n
+      text(i:i) = buffer(i)
+    end do
+  end subroutine read_text
 
   !> Hand out a new network, or throw it away where reading failed.
   subroutine finish(new, handle, status, text, message, message_length)
