@@ -7,10 +7,10 @@
 module pybridge
   ! Kinds and status codes
   use pybridge_kinds, only: rk, sk
-  use pybridge_status, only: status_blow_up, status_checksum, status_file_access, &
+  use pybridge_status, only: describe_status, status_blow_up, status_checksum, status_file_access, &
     & status_file_format, status_invalid_argument, status_not_available, status_not_converged, &
     & status_not_positive_definite, status_null_handle, status_observation, status_ok, &
-    & status_out_of_memory, status_self_test, status_text, status_unsupported, &
+    & status_out_of_memory, status_self_test, status_unsupported, &
     & status_user_procedure, status_wrong_shape
   ! Models: the abstract types, the time scheme, and those that come along
   use pybridge_forecast_model, only: forecast_model

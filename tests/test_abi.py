@@ -149,3 +149,18 @@ def test_the_library_exports_the_header_and_the_fortran_77_door(implemented):
     # Beside these, only names that belong to a module: two underscores, module, _MOD_, procedure
     public = {name for name in symbols if not name.startswith("__pybridge_")}
     assert public == set(implemented) | documented
+
+
+@pytest.mark.skipif(not shutil.which("nm"), reason="needs nm")
+def test_the_library_holds_no_variables_that_threads_would_share():
+    library = _installed("lib", "libpybridge.a")
+    symbols = subprocess.run(["nm", library], capture_output=True, text=True, check=True).stdout
+    writable = [
+        fields[-1]
+        for fields in map(str.split, symbols.splitlines())
+        if len(fields) == 3 and fields[1] in "bBdDC"
+    ]
+    # Tables of type-bound procedures and default values, which the compiler writes and nobody after
+    assert any("__vtab_" in name for name in writable)
+    constant = re.compile(r"__\w+_MOD___(vtab|def_init|copy|final)_\w+|jumptable\.[\d.]+|_gfort\w+")
+    assert [name for name in writable if not constant.fullmatch(name)] == []

@@ -13,7 +13,7 @@ import xarray as xr
 
 from pybridge import errors, experiments
 from pybridge.cli import main
-from pybridge.experiments import lorenz
+from pybridge.experiments import lorenz_cycling as cycling
 from pybridge.experiments._configuration import parse_configuration
 from pybridge.experiments._replicas import map_replicas
 from pybridge.experiments._store import Store, replacing, write_dataset
@@ -128,19 +128,19 @@ def test_replicas_run_in_other_processes_by_the_same_call(small):
 
     configuration = experiments.load_configuration(small[0])
     tasks = [
-        lorenz.Cycling(
+        cycling.Cycling(
             configuration,
             "test",
             configuration.tuning.segment,
             replica,
-            lorenz.forecast_model(configuration),
+            cycling.forecast_model(configuration),
             5.0,
         )
         for replica in range(2)
     ]
-    here = map_replicas(lorenz.assimilate, tasks)
+    here = map_replicas(cycling.assimilate, tasks)
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        there = map_replicas(lorenz.assimilate, tasks, executor=pool)
+        there = map_replicas(cycling.assimilate, tasks, executor=pool)
     for one, other in zip(here, there, strict=True):
         for name, values in one.items():
             np.testing.assert_array_equal(values, other[name])
@@ -156,10 +156,10 @@ def test_the_circle_runs_and_its_scores_are_those_of_its_files(small):
     # Recomputed from the truth and the stored states of one replica
     configuration = experiments.load_configuration(directory.parent / "small.toml")
     cycled = xr.load_dataset(directory / "stages" / "test-cubic.nc", engine="h5netcdf")
-    task = lorenz.Cycling(
-        configuration, "test", configuration.test, 1, lorenz.forecast_model(configuration), 1.0
+    task = cycling.Cycling(
+        configuration, "test", configuration.test, 1, cycling.forecast_model(configuration), 1.0
     )
-    truth, _, _ = lorenz.observed(task)
+    truth, _, _ = cycling.observed(task)
     error = cycled["background"][1, 10:] - truth[100:300:10]
     assert float(np.sqrt((error**2).mean())) == pytest.approx(
         float(stored["rmse_fg"].sel(row="cubic")[1]), rel=1e-12
@@ -180,7 +180,9 @@ def test_a_finished_run_is_not_made_again(small):
 def test_cycling_that_is_resumed_ends_with_the_same_bits(small):
     configuration = experiments.load_configuration(small[0])
     size = configuration.test.model_copy(update={"windows": 120})
-    task = lorenz.Cycling(configuration, "test", size, 0, lorenz.forecast_model(configuration), 5.0)
+    task = cycling.Cycling(
+        configuration, "test", size, 0, cycling.forecast_model(configuration), 5.0
+    )
     kept = []
 
     class Interrupted(Exception):
@@ -192,10 +194,10 @@ def test_cycling_that_is_resumed_ends_with_the_same_bits(small):
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        lorenz.assimilate(task, keep=keep)
+        cycling.assimilate(task, keep=keep)
     assert kept[-1]["done"] == 100
-    resumed = lorenz.assimilate(task, kept[-1])
-    for name, values in lorenz.assimilate(task).items():
+    resumed = cycling.assimilate(task, kept[-1])
+    for name, values in cycling.assimilate(task).items():
         np.testing.assert_array_equal(resumed[name], values, err_msg=name)
 
 

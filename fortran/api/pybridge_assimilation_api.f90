@@ -10,9 +10,9 @@ module pybridge_assimilation_api
   use pybridge_kinds, only: rk
   use pybridge_model_api, only: model_handle
   use pybridge_observations, only: new_observation_set, observation_set
-  use pybridge_status, only: status_invalid_argument, status_null_handle, status_ok, &
-    & status_out_of_memory, status_text
-  use pybridge_text, only: put_text
+  use pybridge_status, only: describe_status, status_invalid_argument, status_null_handle, &
+    & status_ok, status_out_of_memory
+  use pybridge_text, only: put_status, put_text
   implicit none
   private
   public :: covariance_handle, fourdvar_handle, new_covariance_handle, observations_handle
@@ -244,14 +244,14 @@ contains
 
     handle = c_null_ptr
     status = status_null_handle
-    call put_text(status_text(status), message, length)
+    call put_status(status, message, length)
     if (.not. (c_associated(model) .and. c_associated(covariance) .and. &
       & c_associated(observations))) return
     call c_f_pointer(model, model_object)
     call c_f_pointer(covariance, covariance_object)
     call c_f_pointer(observations, observations_object)
     status = status_out_of_memory
-    call put_text(status_text(status), message, length)
+    call put_status(status, message, length)
     allocate (object, stat=stat)
     if (stat /= 0) return
 
@@ -269,7 +269,7 @@ contains
       call new_fourdvar(object%problem, model_object%model, n_steps, &
         & covariance_object%covariance, observations_object%observations, options, status, text)
     end if
-    if (.not. allocated(text)) text = status_text(status)
+    if (.not. allocated(text)) call describe_status(status, text)
     call put_text(text, message, length)
     if (status /= status_ok) then
       deallocate (object)
@@ -290,14 +290,14 @@ contains
     character(len=:), allocatable :: text
 
     status = status_null_handle
-    call put_text(status_text(status), message, length)
+    call put_status(status, message, length)
     if (.not. (c_associated(handle) .and. c_associated(observations))) return
     call c_f_pointer(handle, object)
     call c_f_pointer(observations, observations_object)
     call object%problem%set_observations(observations_object%observations, status, text)
     ! What the last run left behind does not fit the new layout.
     if (allocated(object%workspace%z)) deallocate (object%workspace%z)
-    if (.not. allocated(text)) text = status_text(status)
+    if (.not. allocated(text)) call describe_status(status, text)
     call put_text(text, message, length)
   end function fourdvar_set_observations
 

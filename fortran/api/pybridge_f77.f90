@@ -42,7 +42,7 @@ module pybridge_f77
     & pybridge_network_evaluate_tl, pybridge_network_free, pybridge_network_from_file, &
     & pybridge_network_sizes, pybridge_out_of_memory, pybridge_workspace_ad, &
     & pybridge_workspace_forecast, pybridge_workspace_tl
-  use pybridge_status, only: status_text
+  use pybridge_status, only: describe_status
   implicit none
   private
 
@@ -86,7 +86,7 @@ contains
     character(len=:), allocatable :: sentence
     integer :: i
 
-    sentence = status_text(status)
+    call describe_status(status, sentence)
     do i = 1, n
       text(i) = " "
       if (i <= len(sentence)) text(i) = sentence(i:i)

@@ -9,9 +9,9 @@ module pybridge_model_api
   use pybridge_recharge_oscillator, only: new_recharge_oscillator_tendency
   use pybridge_runge_kutta, only: new_runge_kutta_model
   use pybridge_status, only: status_invalid_argument, status_null_handle, status_ok, &
-    & status_out_of_memory, status_text, status_wrong_shape
+    & status_out_of_memory, status_wrong_shape
   use pybridge_tendency, only: tendency_term
-  use pybridge_text, only: put_text
+  use pybridge_text, only: put_status
   use pybridge_trajectory, only: failure, forecast, forecast_ad, forecast_tl, workspace_ad, &
     & workspace_forecast, workspace_size, workspace_tl
   use pybridge_two_scale_lorenz96, only: new_two_scale_lorenz96_tendency
@@ -62,7 +62,7 @@ contains
     integer(c_int), value :: length
     character(kind=c_char), intent(inout) :: message(*)
 
-    call put_text(status_text(status), message, length)
+    call put_status(status, message, length)
   end subroutine status_message
 
   function lorenz63(dt, sigma, rho, beta, handle) result(status) &

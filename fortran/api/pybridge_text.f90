@@ -2,9 +2,10 @@
 !> Text across the C ABI.
 module pybridge_text
   use, intrinsic :: iso_c_binding, only: c_char, c_int, c_null_char
+  use pybridge_status, only: describe_status
   implicit none
   private
-  public :: put_text, get_text
+  public :: put_status, put_text
 
 contains
 
@@ -26,21 +27,16 @@ contains
     buffer(n + 1) = c_null_char
   end subroutine put_text
 
-  !> A null-terminated text of C as a Fortran string.
-  pure function get_text(buffer) result(text)
-    character(kind=c_char), intent(in) :: buffer(*)
+  !> Write the sentence for a status code.
+  pure subroutine put_status(status, buffer, length)
+    integer, intent(in) :: status
+    integer(c_int), intent(in) :: length
+    character(kind=c_char), intent(inout) :: buffer(*)
+
     character(len=:), allocatable :: text
 
-    integer :: i, n
-
-    n = 0
-    do while (buffer(n + 1) /= c_null_char)
-      n = n + 1
-    end do
-    allocate (character(len=n) :: text)
-    do i = 1, n
-      text(i:i) = buffer(i)
-    end do
-  end function get_text
+    call describe_status(status, text)
+    call put_text(text, buffer, length)
+  end subroutine put_status
 
 end module pybridge_text

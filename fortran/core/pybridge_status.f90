@@ -6,7 +6,7 @@
 module pybridge_status
   implicit none
   private
-  public :: status_text
+  public :: describe_status
 
   integer, parameter, public :: status_ok = 0
   !> An argument is out of its range
@@ -43,10 +43,14 @@ module pybridge_status
 contains
 
   !> One sentence for a status code.
-  pure function status_text(status) result(text)
+  !>
+  !> A subroutine, since gfortran keeps the length of a function's deferred-length result in static
+  !> memory, which threads would share.
+  pure subroutine describe_status(status, text)
     !> Status code
     integer, intent(in) :: status
-    character(len=:), allocatable :: text
+    !> The sentence
+    character(len=:), allocatable, intent(out) :: text
 
     select case (status)
     case (status_ok)
@@ -84,6 +88,6 @@ contains
     case default
       text = "unknown status code"
     end select
-  end function status_text
+  end subroutine describe_status
 
 end module pybridge_status

@@ -47,20 +47,23 @@ contains
     integer, intent(out) :: status
     character(len=:), allocatable, intent(out) :: message
 
+    character(len=200) :: sentence
     integer :: n_wanted
     integer(i8) :: n_record, n_scratch
 
     status = status_wrong_shape
     n_wanted = n + size(fixed) + 2*size(periods)
     if (net%n_inputs /= n_wanted) then
-      message = "the network takes " // decimal(net%n_inputs) // " values; the state (" &
-        & // decimal(n) // "), the fixed fields (" // decimal(size(fixed)) // ") and cosine and " &
-        & // "sine of " // decimal(size(periods)) // " periods make " // decimal(n_wanted)
+      write (sentence, "(a, i0, a, i0, a, i0, a, i0, a, i0)") "the network takes ", net%n_inputs, &
+        & " values; the state (", n, "), the fixed fields (", size(fixed), &
+        & ") and cosine and sine of ", size(periods), " periods make ", n_wanted
+      message = trim(sentence)
       return
     end if
     if (net%n_outputs /= n) then
-      message = "the network gives " // decimal(net%n_outputs) // " values; the state has " &
-        & // decimal(n)
+      write (sentence, "(a, i0, a, i0)") "the network gives ", net%n_outputs, &
+        & " values; the state has ", n
+      message = trim(sentence)
       return
     end if
     status = status_invalid_argument
@@ -148,15 +151,5 @@ contains
       x_ad(i) = x_ad(i) + work(i)
     end do
   end subroutine forward_ad
-
-  pure function decimal(number) result(text)
-    integer, intent(in) :: number
-    character(len=:), allocatable :: text
-
-    character(len=12) :: buffer
-
-    write (buffer, "(i0)") number
-    text = trim(buffer)
-  end function decimal
 
 end module pybridge_correction
