@@ -95,6 +95,7 @@ contains
     real(rk), intent(inout), optional :: p_ad(self%n_parameters)
 
     integer :: i, n
+    real(rk) :: forcing_ad
 
     associate (unused_t => t, unused_p => p, unused_record => linearisation, unused_work => work)
     end associate
@@ -109,7 +110,13 @@ contains
     end do
     call receive(n - 1, n - 2, n - 3, n, 1)
     call receive(n, n - 1, n - 2, 1, 2)
-    if (present(p_ad)) p_ad(1) = p_ad(1) + sum(f_ad)
+    if (.not. present(p_ad)) return
+    forcing_ad = 0.0_rk
+    !$omp simd reduction(+:forcing_ad)
+    do i = 1, n
+      forcing_ad = forcing_ad + f_ad(i)
+    end do
+    p_ad(1) = p_ad(1) + forcing_ad
 
   contains
 
