@@ -31,7 +31,9 @@ def main():
     free = model.trajectory(start + rng.standard_normal(40), steps * windows)
     unobserved = np.mean([error(free[w * steps], w * steps) for w in late])
     print(f"root-mean-square error without observations: {unobserved:.2f}")
-    print(f"of the analyses: {analysed:.2f}; of their forecasts to the window's end: {forecast:.2f}")
+    print(
+        f"of the analyses: {analysed:.2f}; of their forecasts to the window's end: {forecast:.2f}"
+    )
 
 
 if __name__ == "__main__":

@@ -214,7 +214,7 @@ def _(rng):
 
 @triple("recharge oscillator", "pybridge_recharge_oscillator.forward")
 def _(rng):
-    return run(pb.RechargeOscillator(mu=rng.uniform(0.4, 0.9)), rng, 0.0, 0.3)
+    return run(pb.RechargeOscillator(mu=rng.uniform(0.4, 0.9)), rng, 0.0, 0.12)
 
 
 # ---- a user's own models, by the three doors ----
@@ -305,7 +305,6 @@ def _(rng):
 
 SMOOTH = [
     "linear",
-    "elu",
     "celu",
     "sigmoid",
     "tanh",
@@ -323,6 +322,7 @@ SMOOTH = [
 KINKED = [
     "relu",
     "leaky_relu",
+    "elu",
     "selu",
     "hard_sigmoid",
     "hard_silu",
@@ -558,7 +558,7 @@ def physics(rng):
 def _(rng):
     models = [pb.Lorenz96(int(rng.integers(4, 9)), dt=0.03), pb.Lorenz63(), pb.RechargeOscillator()]
     model = models[rng.integers(3)]
-    scale = 0.2 if isinstance(model, pb.RechargeOscillator) else 1.5
+    scale = 0.1 if isinstance(model, pb.RechargeOscillator) else 1.5
     return run(hybrid(rng, model, "tendency"), rng, scale, scale)
 
 

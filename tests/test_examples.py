@@ -61,7 +61,8 @@ def test_02_three_procedures_in_a_shared_library(printed):
     before, after = numbers(text, "cost")
     assert after < 72.0 < before
     assert (
-        numbers(text, "error of the analysis")[0] < 0.3 * numbers(text, "error of the background")[0]
+        numbers(text, "error of the analysis")[0]
+        < 0.3 * numbers(text, "error of the background")[0]
     )
 
 

@@ -12,6 +12,7 @@ module pybridge_hybrid_api
   use pybridge_runge_kutta, only: new_runge_kutta_model, runge_kutta_model
   use pybridge_status, only: status_invalid_argument, status_null_handle, status_ok, &
     & status_out_of_memory, status_unsupported
+  use pybridge_tendency, only: tendency_term
   use pybridge_text, only: put_text
   implicit none
   private
@@ -38,6 +39,7 @@ contains
     type(network_handle), pointer :: network_object
     type(network_correction) :: correction
     type(runge_kutta_model) :: corrected
+    class(tendency_term), allocatable :: tendency
     character(len=:), allocatable :: text
 
     handle = c_null_ptr
@@ -55,18 +57,17 @@ contains
     end if
     select case (mode)
     case (mode_tendency)
-      select type (inner => physics%model)
-      type is (runge_kutta_model)
-        corrected = new_runge_kutta_model(new_hybrid_tendency(inner%tendency, correction), inner%dt)
-        corrected%parameters(1:inner%n_parameters) = inner%parameters
-        corrected%blow_up_limit = inner%blow_up_limit
-        handle = new_model_handle(corrected)
-      class default
+      call physics%model%get_tendency(tendency)
+      if (.not. allocated(tendency)) then
         status = status_unsupported
         call put_text("a correction of the tendency needs a model that is an integrated " &
           & // "tendency; correct this one by increments or by a forcing", message, message_length)
         return
-      end select
+      end if
+      corrected = new_runge_kutta_model(new_hybrid_tendency(tendency, correction), physics%model%dt)
+      corrected%parameters(1:physics%model%n_parameters) = physics%model%parameters
+      corrected%blow_up_limit = physics%model%blow_up_limit
+      handle = new_model_handle(corrected)
     case (mode_increment)
       handle = new_model_handle(new_hybrid_increment_model(physics%model, correction, every))
     case (mode_forcing)

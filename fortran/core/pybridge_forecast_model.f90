@@ -14,6 +14,7 @@
 module pybridge_forecast_model
   use pybridge_kinds, only: rk
   use pybridge_status, only: status_ok
+  use pybridge_tendency, only: tendency_term
   implicit none
   private
   public :: forecast_model
@@ -42,6 +43,7 @@ module pybridge_forecast_model
     procedure :: start
     procedure :: start_tl
     procedure :: start_ad
+    procedure :: get_tendency
     procedure :: set_sizes
   end type forecast_model
 
@@ -156,6 +158,19 @@ contains
     if (present(p_ad)) continue
     status = status_ok
   end subroutine start_ad
+
+  !> The tendency that the model integrates by the Runge-Kutta scheme, for who wants to add to it. A
+  !> model of another kind inherits this one, which gives none. (Asking the model for its type would
+  !> not do: a type of a library that holds a copy of this one is another type.)
+  subroutine get_tendency(self, tendency)
+    class(forecast_model), intent(in) :: self
+    !> Not allocated where there is none
+    class(tendency_term), allocatable, intent(out) :: tendency
+
+    associate (unused => self)
+    end associate
+    if (allocated(tendency)) continue
+  end subroutine get_tendency
 
   !> Set the sizes that callers read. To be called once, when the model is made.
   pure subroutine set_sizes(self, n_state, n_parameters, n_linearisation, n_work, n_carry)

@@ -20,6 +20,7 @@ module pybridge_runge_kutta
     procedure :: step
     procedure :: step_tl
     procedure :: step_ad
+    procedure :: get_tendency
   end type runge_kutta_model
 
   integer, parameter :: n_stages = 4
@@ -50,6 +51,13 @@ contains
     call model%set_sizes(tendency%n, tendency%n_parameters, &
       & n_stages*(tendency%n + tendency%n_linearisation), 3*tendency%n + tendency%n_work)
   end function new_runge_kutta_model
+
+  subroutine get_tendency(self, tendency)
+    class(runge_kutta_model), intent(in) :: self
+    class(tendency_term), allocatable, intent(out) :: tendency
+
+    allocate (tendency, source=self%tendency)
+  end subroutine get_tendency
 
   subroutine step(self, k, p, x, linearisation, work, status)
     class(runge_kutta_model), intent(in) :: self
