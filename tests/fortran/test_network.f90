@@ -195,6 +195,8 @@ program test_network
   integer :: n_failures
 
   n_failures = 0
+  ! gfortran begins with other numbers in every run
+  call random_init(repeatable=.true., image_distinct=.false.)
   call test_matrix_products()
   call test_activations()
   call test_derivatives()
