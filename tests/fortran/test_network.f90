@@ -373,7 +373,8 @@ contains
       call net%forward(nb, net%parameters + h*dp, x + h*dx, y_h, record, work)
       remainder(i) = norm2(y_h - y - h*dy)
     end do
-    call check(all(abs(log10(remainder(1:5)/remainder(2:6)) - 2.0_rk) < 0.2_rk), &
+    ! A step of 0.1 is not small for all of them: a few kinks lie within it
+    call check(all(abs(log10(remainder(2:5)/remainder(3:6)) - 2.0_rk) < 0.1_rk), &
       & "the Taylor remainder is not of second order")
   end subroutine test_derivatives
 
