@@ -4,14 +4,17 @@
 import gc
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import operators
 import pytest
 import reference_models as reference
+from conftest import run
 from scipy.integrate import solve_ivp
 
 import pybridge as pb
@@ -429,10 +432,10 @@ def test_a_blow_up_names_member_and_step_and_leaves_the_input_alone(threads):
     before = x.copy()
     # The step, found by NumPy
     with np.errstate(all="ignore"):
-        run = [x[2]]
-        while np.abs(run[-1]).max() <= 1e30:
-            run.append(reference.runge_kutta_step(reference.lorenz96, run[-1], [8.0], 0.05))
-    step = len(run) - 1
+        states = [x[2]]
+        while np.abs(states[-1]).max() <= 1e30:
+            states.append(reference.runge_kutta_step(reference.lorenz96, states[-1], [8.0], 0.05))
+    step = len(states) - 1
     expected = rf"blew up: member 2, step {step} of the run \(k = {step + 6}\)"
     verbs = (
         lambda: model.step(x, 50, start=7, threads=threads),
@@ -731,3 +734,162 @@ def test_a_library_that_is_not_there_or_not_one_is_refused(tmp_path):
     for make in (lambda: pb.LibraryModel(text, n=1, dt=1.0), lambda: pb.CompiledModel(text)):
         with pytest.raises(errors.FileAccessError, match="text.so"):
             make()
+
+
+needs_compiler = pytest.mark.skipif(not operators.compiler(), reason="needs gfortran")
+
+
+@needs_compiler
+def test_a_library_model_is_its_equation(rng):
+    """Burgers' equation of the example, in NumPy."""
+    model = operators.library_model()
+    x = 1.0 + 0.3 * rng.standard_normal((3, model.n))
+    expected, (nu, r) = x, model.parameters
+    for _ in range(7):
+        east, west = np.roll(expected, -1, -1), np.roll(expected, 1, -1)
+        advection = expected * (east - west) / 0.5
+        diffusion = nu * (east - 2 * expected + west) / 0.25**2
+        expected = expected + 0.02 * (diffusion - advection - r * expected)
+    for threads in (1, 2):
+        assert_close(model.step(x, 7, threads=threads), expected, 1e-13)
+
+
+@needs_compiler
+def test_models_of_libraries_survive_pickling_in_another_directory(rng, tmp_path, monkeypatch):
+    library = operators.scratch() / "burgers.so"
+    operators.library_model()
+    monkeypatch.chdir(operators.scratch())
+    by_relative_path = pb.LibraryModel(library.name, n=8, dt=0.02, parameters=[0.1, 0.05])
+    models = [by_relative_path, operators.compiled_model()]
+    saved = [pickle.dumps(model) for model in models]
+    monkeypatch.chdir(tmp_path)
+    for model, text in zip(models, saved, strict=True):
+        x = 1.0 + 0.1 * rng.standard_normal(model.n)
+        for again in (pickle.loads(text), from_config(json.loads(json.dumps(model.get_config())))):
+            assert np.array_equal(again.step(x, 5), model.step(x, 5))
+
+
+@needs_compiler
+def test_a_library_without_what_is_asked_for_is_refused_by_name():
+    operators.library_model()
+    operators.compiled_model()
+    with pytest.raises(errors.InvalidArgumentError, match="no procedure named 'forward'"):
+        pb.LibraryModel(operators.scratch() / "burgers.so", n=4, dt=1.0, step="forward")
+    with pytest.raises(errors.InvalidArgumentError, match="no procedure named 'new'"):
+        pb.CompiledModel(operators.scratch() / "shallow_water.so", "new")
+    model = pb.LibraryModel(
+        operators.scratch() / "burgers.so",
+        n=8,
+        dt=0.02,
+        parameters=[0.1, 0.05],
+        step_tl=None,
+        step_ad=None,
+    )
+    model.step(np.ones(8), 3)
+    with pytest.raises(errors.NotAvailableError, match="made without this derivative"):
+        model.step_ad(np.ones(8), np.ones(8))
+
+
+@pytest.mark.skipif(not shutil.which("cc"), reason="needs cc")
+def test_what_a_procedure_of_a_library_reports_is_an_error_with_its_step(tmp_path):
+    source = tmp_path / "failing.c"
+    source.write_text(
+        "int step(void *c, int k, double t, int n, int m, const double *p, double *x) {\n"
+        "  if (x[0] > 2.5) return 7;\n  x[0] += 1.0;\n  return 0;\n}\n"
+        "void *nothing(void) { return 0; }\n"
+    )
+    library = tmp_path / "failing.so"
+    run("cc", "-shared", "-fPIC", source, "-o", library)
+    model = pb.LibraryModel(library, n=1, dt=1.0, step_tl=None, step_ad=None)
+    x = np.array([[-9.0], [0.0], [2.0]])
+    with pytest.raises(errors.UserModelError, match="member 1, step 4 of the run"):
+        model.step(x, 6)
+    assert x.tolist() == [[-9.0], [0.0], [2.0]]
+    with pytest.raises(errors.UserModelError, match="nothing of .*null handle"):
+        pb.CompiledModel(library, "nothing")
+
+
+@needs_compiler
+def test_a_fortran_type_may_leave_out_its_parameters_and_must_not_miscount_them(tmp_path):
+    """By `forecast_model` itself, with a time scheme of its own."""
+    source = tmp_path / "decay.f90"
+    source.write_text(
+        """
+module decay
+  use, intrinsic :: iso_c_binding, only: c_ptr
+  use pybridge, only: forecast_model, new_model_handle, rk
+  implicit none
+  type, extends(forecast_model) :: decay_model
+  contains
+    procedure :: step
+    procedure :: step_tl
+    procedure :: step_ad
+  end type decay_model
+contains
+  subroutine step(self, k, p, x, linearisation, work, status)
+    class(decay_model), intent(in) :: self
+    integer, intent(in) :: k
+    real(rk), intent(in) :: p(self%n_parameters)
+    real(rk), intent(inout) :: x(self%n), linearisation(self%n_linearisation), work(self%n_work)
+    integer, intent(out) :: status
+    linearisation = x
+    x = x - 0.1_rk*x**2
+    status = 0
+  end subroutine step
+  subroutine step_tl(self, k, p, linearisation, dx, work, status, dp)
+    class(decay_model), intent(in) :: self
+    integer, intent(in) :: k
+    real(rk), intent(in) :: p(self%n_parameters), linearisation(self%n_linearisation)
+    real(rk), intent(inout) :: dx(self%n), work(self%n_work)
+    integer, intent(out) :: status
+    real(rk), intent(in), optional :: dp(self%n_parameters)
+    dx = dx - 0.2_rk*linearisation*dx
+    status = 0
+  end subroutine step_tl
+  subroutine step_ad(self, k, p, linearisation, x_ad, work, status, p_ad)
+    class(decay_model), intent(in) :: self
+    integer, intent(in) :: k
+    real(rk), intent(in) :: p(self%n_parameters), linearisation(self%n_linearisation)
+    real(rk), intent(inout) :: x_ad(self%n), work(self%n_work)
+    integer, intent(out) :: status
+    real(rk), intent(inout), optional :: p_ad(self%n_parameters)
+    x_ad = x_ad - 0.2_rk*linearisation*x_ad
+    status = 0
+  end subroutine step_ad
+  function without() result(handle) bind(c, name="without")
+    type(c_ptr) :: handle
+    type(decay_model) :: model
+    model%dt = 1.0_rk
+    model%blow_up_limit = 50.0_rk
+    call model%set_sizes(n_state=3, n_parameters=0, n_linearisation=3, n_work=0)
+    handle = new_model_handle(model)
+  end function without
+  function miscounted() result(handle) bind(c, name="miscounted")
+    type(c_ptr) :: handle
+    type(decay_model) :: model
+    model%dt = 1.0_rk
+    call model%set_sizes(n_state=3, n_parameters=2, n_linearisation=3, n_work=0)
+    model%parameters = [1.0_rk]
+    handle = new_model_handle(model)
+  end function miscounted
+end module decay
+"""
+    )
+    library = operators.example(3).compile_with_pybridge(tmp_path / "decay.so", source, shared=True)
+    model = pb.CompiledModel(library, "without")
+    assert (model.n, model.n_parameters, model.n_carry) == (3, 0, 0)
+    x = np.array([1.0, 2.0, 3.0])
+    assert_close(model.step(x, 1), x - 0.1 * x**2, 1e-15)
+    assert_close(model.step_tl(x, x, 1), x - 0.2 * x**2, 1e-15)
+    x_ad, p_ad = model.step_ad(x, x, 1)
+    assert_close(x_ad, x - 0.2 * x**2, 1e-15)
+    assert p_ad.size == 0
+    with pytest.raises(errors.BlowUpError, match="member 0, step 1"):
+        model.step(-20.0 * x)
+    network = operators.dense_network(np.random.default_rng(1), 3, 3)
+    hybrid = pb.HybridModel(model, network, "increment")
+    assert_close(hybrid.step(x), model.step(x) + network(model.step(x)), 1e-14)
+    with pytest.raises(errors.BlowUpError):
+        hybrid.step(-20.0 * x)
+    with pytest.raises(errors.UserModelError, match="miscounted of .*null handle"):
+        pb.CompiledModel(library, "miscounted")
