@@ -6,8 +6,8 @@
 !> Only the water's height is observed, at every second point. The analysis finds the currents.
 program main
   use pybridge, only: failure, forecast, fourdvar, fourdvar_options, fourdvar_workspace, &
-    & full_covariance, new_fourdvar, new_full_covariance, new_observation_set, observation_set, rk, &
-    & runge_kutta_model, status_ok, status_text, workspace_forecast, workspace_size
+    & full_covariance, new_fourdvar, new_full_covariance, new_observation_set, observation_set, &
+    & rk, runge_kutta_model, status_ok, status_text, workspace_forecast, workspace_size
   use shallow_water, only: new_shallow_water_model
   implicit none
   integer, parameter :: m = 32, n = 2*m, n_steps = 60, every = 10
