@@ -65,7 +65,7 @@ def plot(result: xr.Dataset, directory: Path) -> Path:
         title="Forecasts from analyses",
         ylim=(0, None),
     )
-    axis.legend(fontsize="small", loc="lower right")
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=4)
 
     axis = axes[1, 0]
     for row in rows:
@@ -99,7 +99,7 @@ def plot(result: xr.Dataset, directory: Path) -> Path:
     axis.set(
         xlabel="x",
         ylabel="tendency",
-        title="Unresolved tendency of the truth, and mean correction where it has this x",
+        title="Unresolved tendency (dots), and mean corrections",
         xlim=np.percentile(result["truth_x"], [0.1, 99.9]),
         ylim=(low - 1.0, high + 1.0),
     )
