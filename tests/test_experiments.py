@@ -204,7 +204,8 @@ def test_cycling_that_is_resumed_ends_with_the_same_bits(small):
 @pytest.mark.slow
 def test_a_killed_run_goes_on_with_identical_results(small, tmp_path):
     file, _, result = small
-    command = [sys.executable, "-m", "pybridge.cli", "run", str(file), "--output", str(tmp_path)]
+    run = ["-P", "-m", "pybridge.cli", "run"]
+    command = [sys.executable, *run, str(file), "--output", str(tmp_path)]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     for stage in ("test-none.nc", "network-increments-1.pbn"):
         process = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment)

@@ -507,7 +507,9 @@ def test_any_kind_is_found_in_a_fresh_process():
         "try:\n    from_config({'kind': 'HybridModel'})\n"
         "except KeyError as error:\n    print(error)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "'model'"
 
 

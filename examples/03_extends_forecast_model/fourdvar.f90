@@ -5,9 +5,10 @@
 !>
 !> Only the water's height is observed, at every second point. The analysis finds the currents.
 program main
-  use pybridge, only: failure, forecast, fourdvar, fourdvar_options, fourdvar_workspace, &
-    & full_covariance, new_fourdvar, new_full_covariance, new_observation_set, observation_set, &
-    & rk, runge_kutta_model, status_ok, status_text, workspace_forecast, workspace_size
+  use pybridge, only: describe_status, failure, forecast, fourdvar, fourdvar_options, &
+    & fourdvar_workspace, full_covariance, new_fourdvar, new_full_covariance, &
+    & new_observation_set, observation_set, rk, runge_kutta_model, status_ok, &
+    & workspace_forecast, workspace_size
   use shallow_water, only: new_shallow_water_model
   implicit none
   integer, parameter :: m = 32, n = 2*m, n_steps = 60, every = 10
@@ -94,8 +95,11 @@ contains
   subroutine require(code)
     integer, intent(in) :: code
 
+    character(len=:), allocatable :: text
+
     if (code == status_ok) return
-    print "(a)", status_text(code)
+    call describe_status(code, text)
+    print "(a)", text
     if (allocated(message)) print "(a)", message
     error stop 1
   end subroutine require
