@@ -216,6 +216,7 @@ def test_scores_are_those_of_their_definitions() -> None:
         xr.DataArray(truth, dims=("start", "lead")),
         {"good": "poor", "zero": ""},
         reference="zero",
+        rival="poor",
         block=12,
         samples=400,
         level=0.95,
@@ -231,6 +232,8 @@ def test_scores_are_those_of_their_definitions() -> None:
     gain = skill - scores["skill"].sel(system="poor")
     np.testing.assert_allclose(scores["gain"].sel(system="good"), gain)
     assert np.isnan(scores["gain"].sel(system="poor")).all()
+    np.testing.assert_allclose(scores["advantage"].sel(system="good"), gain)
+    assert (scores["advantage"].sel(system="poor") == 0.0).all()
     low, high = scores["skill_interval"].sel(system="good", lead=1).to_numpy()
     assert low < scores["skill"].sel(system="good", lead=1) < high
     # Far from no gain

@@ -45,6 +45,7 @@ def verify(
     pairs: Mapping[str, str],
     *,
     reference: str,
+    rival: str,
     block: int,
     samples: int,
     level: float,
@@ -63,6 +64,8 @@ def verify(
         For each system, the name of the one it is compared with; empty: none.
     reference : str
         The system against which skill is measured.
+    rival : str
+        The simple forecast that has to be beaten.
     block, samples, level, seed
         Of the bootstrap, and of its intervals.
 
@@ -71,9 +74,9 @@ def verify(
     xarray.Dataset
         By system and lead: ``rmse``; ``skill``, one minus the mean squared error over the
         reference's; ``correlation``, centred over the starts; ``gain``, skill minus that of the
-        system's partner; each with its interval (``…_interval``, dimension bound), ``skill`` and
-        ``gain`` also for the mean over leads (``mean_…``). ``member_rmse`` and ``member_skill``
-        are those of each member.
+        system's partner; ``advantage``, skill minus the rival's; each with its interval
+        (``…_interval``, dimension bound), the skills and their differences also for the mean over
+        leads (``mean_…``). ``member_rmse`` and ``member_skill`` are those of each member.
     """
     f = forecast.transpose("system", "member", "start", "lead").to_numpy()
     o = truth.transpose("start", "lead").to_numpy()
@@ -108,6 +111,8 @@ def verify(
         gain[:, systems.index(name)] = skill[:, systems.index(name)]
         gain[:, systems.index(name)] -= skill[:, systems.index(partner)]
 
+    advantage = skill - skill[:, [systems.index(rival)]]
+
     result = xr.Dataset(coords={"system": systems, "lead": forecast["lead"].to_numpy()})
     bounds = [0.5 * (1.0 - level), 0.5 * (1.0 + level)]
 
@@ -119,8 +124,10 @@ def verify(
     add("skill", skill, ("system", "lead"))
     add("correlation", mean_correlation, ("system", "lead"))
     add("gain", gain, ("system", "lead"))
+    add("advantage", advantage, ("system", "lead"))
     add("mean_skill", skill.mean(2), ("system",))
     add("mean_gain", gain.mean(2), ("system",))
+    add("mean_advantage", advantage.mean(2), ("system",))
     member_skill = 1.0 - square_error[0] / base[0][:, None]
     result["member_rmse"] = (("system", "member", "lead"), np.sqrt(square_error[0]))
     result["member_skill"] = (("system", "member", "lead"), member_skill)

@@ -589,6 +589,7 @@ class _Experiment:
                 result["verification"].isel(start=inside),
                 {str(name): str(other) for name, other in result["partner"].to_series().items()},
                 reference=_CLIMATOLOGY,
+                rival=_DAMPED,
                 block=settings.block,
                 samples=settings.samples,
                 level=settings.level,
@@ -603,6 +604,7 @@ class _Experiment:
                 xr.DataArray([system.name for system in runs], dims="model", name="model"),
                 join="outer",
             )
+            result[key].attrs["units"] = "K (temperature), m (thermocline)"
         result["parameters"] = (
             ("physics", "parameter"),
             np.array([self.parameters(row) for row in PHYSICS]),

@@ -103,10 +103,10 @@ class Learning(Configuration):
     passes: Count = 3
     #: Lead in months up to which forecasts are compared with observations
     horizon: Count = 12
-    epochs: Count = 40
+    epochs: Count = 30
     batch: Count = 64
-    learning_rate: Positive = 5e-3
-    weight_decay: NotNegative = 0.1
+    learning_rate: Positive = 3e-3
+    weight_decay: NotNegative = 0.02
     #: Epochs without a better validation loss after which training ends
     patience: Count = 10
     #: Whether a network fitted to the increments alone is shown too

@@ -188,6 +188,7 @@ def _fit(
         keras.optimizers.AdamW(settings.learning_rate, weight_decay=settings.weight_decay),
         loss=loss,
         jit_compile=False,
+        steps_per_execution=-(-len(training.states) // settings.batch),
     )
     x, y = data(training)
     history = trained.fit(

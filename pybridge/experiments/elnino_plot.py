@@ -94,27 +94,37 @@ def analysis_figure(result: xr.Dataset) -> Figure:
 
 
 def skill_figure(result: xr.Dataset) -> Figure:
-    """Draw skill and correlation by lead, and the gain over the uncorrected models."""
-    figure = Figure(figsize=(13.0, 4.8), layout="constrained")
-    axes = figure.subplots(1, 3)
+    """Draw skill and correlation by lead, and paired differences of skill with their intervals."""
+    figure = Figure(figsize=(12.0, 9.0), layout="constrained")
+    axes = figure.subplots(2, 2)
     lead = result["lead"].to_numpy()
-    for name, colour in main_systems(result).items():
-        for axis, variable in zip(axes, ("skill", "correlation", "gain"), strict=True):
+    systems = main_systems(result)
+    # Intervals of all systems would hide one another
+    banded = [name for name in systems if name.endswith("networks")]
+    panels = (
+        ("skill", "Skill against climatology", systems, banded[-1:]),
+        ("correlation", "Anomaly correlation, centred", systems, banded[-1:]),
+        ("gain", "Skill gained over the uncorrected model", banded, banded),
+        (
+            "advantage",
+            "Skill beyond damped persistence",
+            [name for name in systems if "persistence" not in name],
+            banded[-1:],
+        ),
+    )
+    for axis, (variable, title, shown, bands) in zip(axes.flat, panels, strict=True):
+        for name in shown:
             value = result[variable].sel(system=name).to_numpy()
-            if not np.isfinite(value).any():
-                continue
-            low, high = result[f"{variable}_interval"].sel(system=name).to_numpy()
-            axis.plot(lead, value, color=colour, label=name)
-            axis.fill_between(lead, low, high, color=colour, alpha=0.12, lw=0.0)
-    axes[0].set(title="Skill against climatology", ylim=(-0.6, 1.0))
-    axes[1].set(title="Anomaly correlation", ylim=(-0.2, 1.0))
-    axes[2].set(title="Skill gained by the network")
-    for axis in axes:
-        axis.set_xlabel("lead (months)")
+            axis.plot(lead, value, color=systems[name], label=name)
+            if name in bands:
+                low, high = result[f"{variable}_interval"].sel(system=name).to_numpy()
+                axis.fill_between(lead, low, high, color=systems[name], alpha=0.15, lw=0.0)
         axis.axhline(0.0, color="0.5", lw=0.7)
-        handles, _ = axis.get_legend_handles_labels()
-        if handles:
+        axis.set(title=title, xlabel="lead (months)")
+        if axis.get_legend_handles_labels()[0]:
             axis.legend(fontsize="x-small")
+    axes[0, 0].set_ylim(-0.6, 1.0)
+    axes[0, 1].set_ylim(-0.2, 1.0)
     return figure
 
 
@@ -139,7 +149,12 @@ def event_figure(result: xr.Dataset) -> Figure:
             if "persistence" in name:
                 continue
             members = result["forecast"].sel(system=name).isel(start=int(number[0])).to_numpy()
-            axis.plot(times, [now, *np.nanmean(members, 0)], color=colour, lw=1.2, label=name)
+            model = name.removesuffix("s")
+            first = now
+            if model in result["model"]:
+                state = result["state"].sel(model=model, variable="temperature")
+                first = float(state.isel(time=at).mean())
+            axis.plot(times, [first, *np.nanmean(members, 0)], color=colour, lw=1.2, label=name)
     axes[0, 0].legend(fontsize="x-small")
     for axis in axes[:, 0]:
         axis.set_ylabel("anomaly (K)")

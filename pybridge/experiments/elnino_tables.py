@@ -12,6 +12,9 @@ import xarray as xr
 
 from pybridge.experiments._report import Report
 
+# Climatology, persistence, damped persistence and regression come first
+_N_BASELINES = 4
+
 
 def tell(result: xr.Dataset, report: Report, files: Sequence[Path]) -> None:
     """Write scores of the test years, what was chosen, and where the files are."""
@@ -30,6 +33,10 @@ def tell(result: xr.Dataset, report: Report, files: Sequence[Path]) -> None:
         low, high = result[f"{variable}_interval"].sel(where).to_numpy()
         return f"{value} [{low:.2f}, {high:.2f}]" if value else ""
 
+    networks = [
+        name for name in systems if np.isfinite(result["member_rmse"].sel(system=name)[1:]).any()
+    ]
+
     for variable, title in (
         ("rmse", "RMSE in K"),
         ("skill", "Skill against climatology"),
@@ -44,21 +51,19 @@ def tell(result: xr.Dataset, report: Report, files: Sequence[Path]) -> None:
         columns = ["", *(f"{lead} mo" for lead in leads), *(["mean"] * (variable == "skill"))]
         report.table(f"{title} by lead; {note}", columns, [row for row in rows if any(row[1:])])
     some = [lead for lead in (1, 6, 12) if lead in result["lead"]]
-    for variable, title in (
-        ("skill", "Skill against climatology"),
-        ("gain", "Skill gained over the uncorrected model, paired"),
+    for variable, title, shown in (
+        ("skill", "Skill against climatology", systems),
+        ("gain", "Skill gained over the uncorrected model, paired", systems),
+        ("advantage", "Skill beyond damped persistence, paired", systems[_N_BASELINES:]),
     ):
         rows = [
             [name]
             + [bounds(variable, system=name, lead=lead) for lead in some]
             + [bounds(f"mean_{variable}", system=name)]
-            for name in systems
+            for name in shown
         ]
         columns = ["", *(f"{lead} mo" for lead in some), "mean of all leads"]
         report.table(f"{title}; {level:.0%} intervals", columns, [r for r in rows if any(r[1:])])
-    networks = [
-        name for name in systems if np.isfinite(result["member_rmse"].sel(system=name)[1:]).any()
-    ]
     rows = []
     for name in networks:
         skill = result["member_skill"].sel(system=name).mean("lead").to_numpy()
