@@ -136,3 +136,6 @@ class HybridModel(Model):
 
     def _pending_exception(self) -> BaseException | None:
         return self.model._pending_exception()
+
+    def _interrupted(self, status: int) -> None:
+        self.model._interrupted(status)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import os
+import signal
 import threading
 import weakref
 from collections.abc import Callable
@@ -316,6 +317,9 @@ class Model:
         """Return, once, the first exception that a callback raised in this thread's run."""
         return None
 
+    def _interrupted(self, status: int) -> None:
+        """Raise the interruption that ended a run and left no exception behind, if one may have."""
+
     def _error(self, status: int, member: int, step: int, start: int) -> errors.PybridgeError:
         """Make the exception for a run that failed."""
         where = f"member {member - 1}, step {step} of the run (k = {start + step - 1})"
@@ -329,6 +333,7 @@ class Model:
         elif cause is not None:
             message = f"{self!r}: a procedure of the user's raised {cause!r} at {where}"
         else:
+            self._interrupted(status)
             message = f"{self!r}: {errors.status_text(status)}; {where}" if step else ""
         error = errors.from_status(status, message)
         error.__cause__ = cause
@@ -447,8 +452,9 @@ class RechargeOscillator(Model):
         super().__init__(handle, config)
 
 
-_PROLOGUE = [ctypes.c_void_p, ctypes.c_int, ctypes.c_double, ctypes.c_int, ctypes.c_int]
 _DOUBLES = ctypes.POINTER(ctypes.c_double)
+_INTEGERS = ctypes.POINTER(ctypes.c_int)
+_PROLOGUE: list[Any] = [_INTEGERS, ctypes.c_int, ctypes.c_double, ctypes.c_int, ctypes.c_int]
 _STEP = ctypes.CFUNCTYPE(ctypes.c_int, *_PROLOGUE, _DOUBLES, _DOUBLES)
 _STEP_DERIVATIVE = ctypes.CFUNCTYPE(
     ctypes.c_int, *_PROLOGUE, _DOUBLES, _DOUBLES, _DOUBLES, _DOUBLES
@@ -512,17 +518,19 @@ class PythonModel(Model):
             # The core's memory is gone, or another's, when the callable has returned
             return view(pointer, size).copy()
 
-        def guarded(work: Callable[[], None]) -> int:
+        def guarded(done: Any, work: Callable[[], None]) -> int:
             try:
                 work()
+                # ctypes drops an exception that a signal's handler raises before a callback's first
+                # line, and returns anything: that must not pass for a step that was made
+                done[0] = 1
             except BaseException as error:
                 owner = model()
                 if owner is not None and not hasattr(owner._raised, "exception"):
                     owner._raised.exception = error
-                return 1
             return 0
 
-        def on_step(_: Any, k: int, t: float, n: int, n_p: int, p: Any, x: Any) -> int:
+        def on_step(done: Any, k: int, t: float, n: int, n_p: int, p: Any, x: Any) -> int:
             def work() -> None:
                 result = validate.real_array(
                     "step", step(copy(x, n), copy(p, n_p), t), finite=False
@@ -532,20 +540,20 @@ class PythonModel(Model):
                 # Not finite is for the core to find: that is a blow-up
                 view(x, n)[:] = result
 
-            return guarded(work)
+            return guarded(done, work)
 
         def on_step_tl(
-            _: Any, k: int, t: float, n: int, n_p: int, p: Any, x: Any, dp: Any, dx: Any
+            done: Any, k: int, t: float, n: int, n_p: int, p: Any, x: Any, dp: Any, dx: Any
         ) -> int:
             def work() -> None:
                 assert step_tl is not None
                 result = step_tl(copy(x, n), copy(dx, n), copy(p, n_p), copy(dp, n_p), t)
                 view(dx, n)[:] = validate.vector("step_tl", result, n)
 
-            return guarded(work)
+            return guarded(done, work)
 
         def on_step_ad(
-            _: Any, k: int, t: float, n: int, n_p: int, p: Any, x: Any, x_ad: Any, p_ad: Any
+            done: Any, k: int, t: float, n: int, n_p: int, p: Any, x: Any, x_ad: Any, p_ad: Any
         ) -> int:
             def work() -> None:
                 assert step_ad is not None
@@ -559,7 +567,7 @@ class PythonModel(Model):
                 if n_p and parameter_part is not None:
                     view(p_ad, n_p)[:] += validate.vector("step_ad", parameter_part, n_p)
 
-            return guarded(work)
+            return guarded(done, work)
 
         self._callbacks = (
             _STEP(on_step),
@@ -573,6 +581,7 @@ class PythonModel(Model):
         status, handle = _kernels.pybridge_model_user(n, defaults, dt, 0, *addresses)
         errors.check(status)
         super().__init__(handle, {"n": n, "dt": dt, "parameters": defaults.tolist()})
+        errors.check(_kernels.pybridge_model_user_acknowledges(handle))
 
     def get_config(self) -> dict[str, Any]:
         """Return what `from_config` needs; the callables must be importable by name."""
@@ -598,6 +607,15 @@ class PythonModel(Model):
             # An interruption of the program, not a failure of the model
             raise exception
         return exception
+
+    def _interrupted(self, status: int) -> None:
+        # Only what arrives from outside, as Ctrl-C, ends a callback that has not begun
+        if (
+            status == errors.USER_PROCEDURE
+            and threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        ):
+            raise KeyboardInterrupt
 
 
 class LibraryModel(Model):

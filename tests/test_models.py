@@ -3,10 +3,13 @@
 
 import gc
 import json
+import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
@@ -627,6 +630,20 @@ def test_an_interruption_within_a_callable_interrupts_the_program(interruption):
 
     with pytest.raises(interruption):
         pb.PythonModel(step, n=1, dt=1.0).step([1.0])
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interruption_before_a_callable_begins_is_no_step_that_was_made():
+    """ctypes drops the exception of a signal that arrives as the callback is entered."""
+    model = pb.PythonModel(lambda x, p, t: x + 1.0, n=1, dt=1.0)
+    for _ in range(10):
+        timer = threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        # Long enough for every machine: the interruption ends it
+        with pytest.raises(KeyboardInterrupt):
+            model.step([0.0], 10**7)
+        timer.join()
+    assert model.step([0.0], 3) == [3.0]
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,13 @@ int pybridge_model_user(int n, int n_parameters, const double *parameters, doubl
                         pybridge_user_step *on_step, pybridge_user_step_tl *on_step_tl,
                         pybridge_user_step_ad *on_step_ad, pybridge_model **handle);
 
+/**
+ * Hand the user's procedures, as context, a pointer to an int, which they set to 1 where all went
+ * well; what they return is ignored. For callbacks of a language that may return anything where it
+ * could not enter them. To be called before the model is used.
+ */
+int pybridge_model_user_acknowledges(pybridge_model *handle);
+
 void pybridge_model_free(pybridge_model *handle);
 
 /**

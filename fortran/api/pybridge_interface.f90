@@ -157,6 +157,13 @@ module pybridge_interface
       integer(c_int) :: status
     end function pybridge_model_user
 
+    function pybridge_model_user_acknowledges(handle) result(status) bind(c)
+      import :: c_int, c_ptr
+      implicit none
+      type(c_ptr), value :: handle
+      integer(c_int) :: status
+    end function pybridge_model_user_acknowledges
+
     subroutine pybridge_model_free(handle) bind(c)
       import :: c_ptr
       implicit none

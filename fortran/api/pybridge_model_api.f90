@@ -15,7 +15,7 @@ module pybridge_model_api
   use pybridge_trajectory, only: failure, forecast, forecast_ad, forecast_tl, workspace_ad, &
     & workspace_forecast, workspace_size, workspace_tl
   use pybridge_two_scale_lorenz96, only: new_two_scale_lorenz96_tendency
-  use pybridge_user_model, only: new_user_model
+  use pybridge_user_model, only: new_user_model, user_model
   implicit none
   private
   public :: model_handle, new_model_handle
@@ -131,6 +131,24 @@ contains
       & on_step_tl, on_step_ad))
     status = merge(status_ok, status_out_of_memory, c_associated(handle))
   end function user
+
+  function user_acknowledges(handle) result(status) &
+    & bind(c, name="pybridge_model_user_acknowledges")
+    type(c_ptr), value :: handle
+    integer(c_int) :: status
+
+    type(model_handle), pointer :: object
+
+    status = status_null_handle
+    if (.not. c_associated(handle)) return
+    call c_f_pointer(handle, object)
+    status = status_invalid_argument
+    select type (model => object%model)
+    type is (user_model)
+      model%acknowledges = .true.
+      status = status_ok
+    end select
+  end function user_acknowledges
 
   subroutine free(handle) bind(c, name="pybridge_model_free")
     type(c_ptr), value :: handle

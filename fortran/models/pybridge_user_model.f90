@@ -3,7 +3,7 @@
 !> (`bind(c)`), C, C++, or callbacks of Python.
 module pybridge_user_model
   use, intrinsic :: iso_c_binding, only: c_associated, c_double, c_f_procpointer, c_funptr, c_int, &
-    & c_null_ptr, c_ptr
+    & c_loc, c_null_ptr, c_ptr
   use pybridge_forecast_model, only: forecast_model
   use pybridge_kinds, only: rk
   use pybridge_status, only: status_not_available, status_ok, status_user_procedure
@@ -69,6 +69,8 @@ module pybridge_user_model
   type, extends(forecast_model) :: user_model
     private
     type(c_ptr) :: context = c_null_ptr
+    !> Whether procedures report success in an integer that they get in place of the context
+    logical, public :: acknowledges = .false.
     procedure(user_step), pointer, nopass :: on_step => null()
     procedure(user_step_tl), pointer, nopass :: on_step_tl => null()
     procedure(user_step_ad), pointer, nopass :: on_step_ad => null()
@@ -115,10 +117,15 @@ contains
     real(rk), intent(inout) :: work(self%n_work)
     integer, intent(out) :: status
 
+    integer(c_int), target :: done
+    integer(c_int) :: returned
+
     associate (unused => work)
     end associate
     linearisation(:) = x
-    status = outcome(self%on_step(self%context, k, k*self%dt, self%n, self%n_parameters, p, x))
+    done = 0
+    returned = self%on_step(context(self, done), k, k*self%dt, self%n, self%n_parameters, p, x)
+    status = outcome(self, returned, done)
   end subroutine step
 
   subroutine step_tl(self, k, p, linearisation, dx, work, status, dp)
@@ -131,6 +138,9 @@ contains
     integer, intent(out) :: status
     real(rk), intent(in), optional :: dp(self%n_parameters)
 
+    integer(c_int), target :: done
+    integer(c_int) :: returned
+
     status = status_not_available
     if (.not. associated(self%on_step_tl)) return
     if (present(dp)) then
@@ -138,8 +148,10 @@ contains
     else
       work(:) = 0.0_rk
     end if
-    status = outcome(self%on_step_tl(self%context, k, k*self%dt, self%n, self%n_parameters, p, &
-      & linearisation, work, dx))
+    done = 0
+    returned = self%on_step_tl(context(self, done), k, k*self%dt, self%n, self%n_parameters, p, &
+      & linearisation, work, dx)
+    status = outcome(self, returned, done)
   end subroutine step_tl
 
   subroutine step_ad(self, k, p, linearisation, x_ad, work, status, p_ad)
@@ -152,20 +164,42 @@ contains
     integer, intent(out) :: status
     real(rk), intent(inout), optional :: p_ad(self%n_parameters)
 
+    integer(c_int), target :: done
+    integer(c_int) :: returned
+
     status = status_not_available
     if (.not. associated(self%on_step_ad)) return
     work(:) = 0.0_rk
-    status = outcome(self%on_step_ad(self%context, k, k*self%dt, self%n, self%n_parameters, p, &
-      & linearisation, x_ad, work))
+    done = 0
+    returned = self%on_step_ad(context(self, done), k, k*self%dt, self%n, self%n_parameters, p, &
+      & linearisation, x_ad, work)
+    status = outcome(self, returned, done)
     if (present(p_ad)) p_ad = p_ad + work
   end subroutine step_ad
 
-  !> The status code for what a user's procedure returned.
-  pure function outcome(returned) result(status)
+  !> What a procedure gets with a call.
+  function context(self, done) result(pointer)
+    class(user_model), intent(in) :: self
+    !> Zero, which it may have to set to one
+    integer(c_int), intent(inout), target :: done
+    type(c_ptr) :: pointer
+
+    pointer = self%context
+    if (self%acknowledges) pointer = c_loc(done)
+  end function context
+
+  !> The status code for what a user's procedure returned or set.
+  pure function outcome(self, returned, done) result(status)
+    class(user_model), intent(in) :: self
     integer(c_int), intent(in) :: returned
+    integer(c_int), intent(in) :: done
     integer :: status
 
-    status = merge(status_ok, status_user_procedure, returned == 0)
+    if (self%acknowledges) then
+      status = merge(status_ok, status_user_procedure, done == 1)
+    else
+      status = merge(status_ok, status_user_procedure, returned == 0)
+    end if
   end function outcome
 
 end module pybridge_user_model

@@ -614,6 +614,7 @@ class FourDVar:
         elif cause is not None:
             message = f"{self.model!r}: a procedure of the user's raised {cause!r} at {where}"
         else:
+            self.model._interrupted(status)
             message = f"{self.model!r}: {errors.status_text(status)}; {where}"
         error = errors.from_status(status, message)
         error.__cause__ = cause

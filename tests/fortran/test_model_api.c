@@ -123,6 +123,38 @@ static void derivatives_belong_together(const pybridge_model *model, const char 
   free(dp);
 }
 
+/* It says that all went well from step 3 on, whatever it returns */
+static int acknowledging_step(void *done, int k, double t, int n, int n_parameters, const double *p,
+                              double *x)
+{
+  (void)t, (void)n, (void)n_parameters, (void)p, (void)x;
+  if (k >= 3) *(int *)done = 1;
+  return 1;
+}
+
+static void a_step_may_be_acknowledged(void)
+{
+  double x[1] = {0.0}, *work;
+  int64_t n_work;
+  int m, f;
+  pybridge_model *model;
+
+  check(pybridge_model_user(1, 0, x, 0.01, NULL, acknowledging_step, NULL, NULL, &model) ==
+            PYBRIDGE_OK, "a model whose procedure acknowledges");
+  check(pybridge_model_user_acknowledges(model) == PYBRIDGE_OK, "is told so");
+  work = workspace(model, PYBRIDGE_WORKSPACE_FORECAST, 1, &n_work);
+  check(pybridge_model_forecast(model, 3, STEPS, 1, 1, 1, NULL, x, NULL, work, n_work, &m, &f) ==
+            PYBRIDGE_OK, "a step that was acknowledged was made");
+  check(pybridge_model_forecast(model, 2, STEPS, 1, 1, 1, NULL, x, NULL, work, n_work, &m, &f) ==
+            PYBRIDGE_USER_PROCEDURE && m == 1 && f == 1, "and one that was not, was not");
+  free(work);
+  pybridge_model_free(model);
+  check(pybridge_model_lorenz63(0.01, 10.0, 28.0, 2.0, &model) == PYBRIDGE_OK, "another model");
+  check(pybridge_model_user_acknowledges(model) == PYBRIDGE_INVALID_ARGUMENT, "has no procedures");
+  pybridge_model_free(model);
+  check(pybridge_model_user_acknowledges(NULL) == PYBRIDGE_NULL_HANDLE, "nor has none");
+}
+
 static void users_models_are_models(void)
 {
   const double parameters[2] = {0.4, 0.1};
@@ -263,6 +295,7 @@ static void files_that_are_no_networks_are_told_apart(void)
 int main(void)
 {
   users_models_are_models();
+  a_step_may_be_acknowledged();
   bundled_models_have_derivatives();
   nothing_is_a_null_handle();
   files_that_are_no_networks_are_told_apart();
