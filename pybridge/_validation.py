@@ -75,7 +75,10 @@ def real(name: str, value: Any, *, positive: bool = False) -> float:
     """Return a finite real number."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise InvalidArgumentError(f"{name}: expected a real number, got {value!r}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        raise InvalidArgumentError(f"{name}: expected a finite number, got a larger one") from None
     if not math.isfinite(number):
         raise InvalidArgumentError(f"{name}: expected a finite number, got {number}")
     if positive and number <= 0.0:

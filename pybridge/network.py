@@ -159,9 +159,12 @@ class Network:
         FileAccessError
             The file cannot be written.
         """
-        target = Path(path)
+        # A link goes on to point where it did
+        target = Path(os.path.realpath(path))
         temporary = None
         try:
+            if target.exists() and not target.is_file():
+                raise OSError("there is something that is no regular file")
             descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
             with os.fdopen(descriptor, "wb") as file:
                 file.write(self._raw)

@@ -629,3 +629,45 @@ def test_what_a_users_procedure_raises_arrives_as_the_cause():
     with pytest.raises(errors.UserModelError, match="no fuel") as caught:
         fourdvar.analyse(np.zeros(2), Observations([1], None, np.zeros((1, 2)), 1.0))
     assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_a_callable_that_calls_its_own_4dvar_is_refused():
+    def step(x, p, t):
+        fourdvar.cost_and_gradient([0.0], [0.0], observations)
+        return x
+
+    model = PythonModel(step, n=1, dt=1.0)
+    fourdvar = FourDVar(model, DiagonalCovariance(1.0, 1), steps=1)
+    observations = Observations([1], None, [[1.0]], 1.0)
+    with pytest.raises(errors.UserModelError, match="from within its own run"):
+        fourdvar.analyse([0.0], observations)
+    # And afterwards it is as before
+    with pytest.raises(errors.UserModelError, match="from within its own run"):
+        fourdvar.analyse([0.0], observations)
+
+
+def test_a_window_beyond_memory_is_an_exception():
+    with pytest.raises(MemoryError, match="1000000000 steps"):
+        FourDVar(Lorenz96(2**20), DiagonalCovariance(1.0, 2**20), steps=10**9)
+
+
+def test_tables_are_rows_of_values():
+    frame = pytest.importorskip("pandas").DataFrame
+    values, indices = np.arange(6.0).reshape(2, 3), np.array([[0, 2, 1], [1, 3, 2]])
+    sigma = values + 1.0
+    observations = Observations([1, 2], frame(indices), frame(values), frame(sigma))
+    expected = Observations([1, 2], indices, values, sigma)
+    assert observations.layout == expected.layout
+    assert (observations.values == expected.values).all()
+    masked = np.ma.array([1.0, 2.0], mask=[True, False])
+    with pytest.raises(errors.InvalidArgumentError, match="masked"):
+        Observations([1], None, [[1.0, 2.0]], masked)
+
+
+@pytest.mark.parametrize(
+    ("steps", "indices", "values", "name"),
+    [(1, None, [[1.0]], "steps"), ([1], None, 1.0, "values"), ([1], 0, [[1.0]], "indices")],
+)
+def test_a_number_is_no_sequence(steps, indices, values, name):
+    with pytest.raises(errors.InvalidArgumentError, match=f"{name}: expected a sequence"):
+        Observations(steps, indices, values, 1.0)

@@ -912,3 +912,8 @@ end module decay
         hybrid.step(-20.0 * x)
     with pytest.raises(errors.UserModelError, match="miscounted of .*null handle"):
         pb.CompiledModel(library, "miscounted")
+
+
+def test_a_number_too_large_for_a_double_is_refused_by_name():
+    with pytest.raises(errors.InvalidArgumentError, match="dt: expected a finite number"):
+        pb.Lorenz63(dt=10**400)

@@ -419,6 +419,18 @@ def test_the_parameter_map_names_every_part_of_the_parameter_vector(network):
     )
 
 
+def test_saving_replaces_no_device_and_no_link(network, tmp_path):
+    pipe, link, real = (tmp_path / name for name in ("pipe", "link.pbn", "real.pbn"))
+    os.mkfifo(pipe)
+    with pytest.raises(errors.FileAccessError, match="no regular file"):
+        network.save(pipe)
+    assert pipe.is_fifo()
+    link.symlink_to(real)
+    network.save(link)
+    assert link.is_symlink()
+    assert real.read_bytes() == network.to_bytes()
+
+
 def test_an_old_file_survives_a_failed_save(network, tmp_path, monkeypatch):
     path = tmp_path / "network.pbn"
     path.write_bytes(b"old")

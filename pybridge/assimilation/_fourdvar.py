@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from pybridge import _validation as validate
 from pybridge._validation import Array
 from pybridge.assimilation._covariance import Covariance
 from pybridge.assimilation._observations import Observations
-from pybridge.models import Model
+from pybridge.models import _AD, Model
 
 _NONE = np.empty(0)
 
@@ -197,6 +198,8 @@ class FourDVar:
         self.reorthogonalise = bool(reorthogonalise)
         self.parameter_sigma = self._check_parameter_sigma(parameter_sigma)
         self._layout = Observations([], None, [], 1.0).layout
+        # A window that does not fit into memory is found here, by an exception
+        model._workspace(_AD, self.steps, 1, 1)
         message = np.zeros(200, np.int8)
         status, self._handle = _kernels.pybridge_fourdvar_new(
             model.handle,
@@ -216,7 +219,8 @@ class FourDVar:
         weakref.finalize(self, _kernels.pybridge_fourdvar_free, self._handle)
         status, self.n_control, _ = _kernels.pybridge_fourdvar_sizes(self._handle)
         errors.check(status)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._busy = False
         # The history's buffers, reused: (outer + 1), (outer), (outer, inner + 1)
         self._terms = np.empty((2, self.outer + 1))
         self._step_lengths = np.empty(self.outer)
@@ -308,7 +312,7 @@ class FourDVar:
         n = self.model.n
         x_a, x_end, p_a = np.empty(n), np.empty(n), np.empty(self.model.n_parameters)
         states = np.empty((self.steps + 1, n)) if trajectory else None
-        with self._lock:
+        with self._alone():
             self._observe(observations)
             status, failed_step = _kernels.pybridge_fourdvar_analyse(
                 self._handle,
@@ -399,7 +403,7 @@ class FourDVar:
         v = validate.vector("control", control, self.n_control)
         x_b = validate.vector("background", background, self.model.n)
         p_b = self._parameters(parameters)
-        with self._lock:
+        with self._alone():
             return self._cost_and_gradient(v, x_b, p_b, observations, self._start(start))
 
     def _cost_and_gradient(
@@ -447,7 +451,7 @@ class FourDVar:
         p = self._parameters(parameters)
         start = self._start(start)
         x_ad, p_ad = np.empty(self.model.n), np.empty(self.model.n_parameters)
-        with self._lock:
+        with self._alone():
             self._observe(observations)
             status, jo, failed_step = _kernels.pybridge_fourdvar_observation_cost_and_gradient(
                 self._handle, start, state, p, observations.values, x_ad, p_ad
@@ -487,7 +491,7 @@ class FourDVar:
         p_b = self._parameters(parameters)
         start = self._start(start)
         products = np.empty_like(dv)
-        with self._lock:
+        with self._alone():
             self._cost_and_gradient(v, x_b, p_b, observations, start)
             for direction, product in zip(
                 dv.reshape(-1, self.n_control), products.reshape(-1, self.n_control), strict=True
@@ -505,7 +509,7 @@ class FourDVar:
         x_b = validate.vector("background", background, self.model.n)
         x, p = np.empty(self.model.n), np.empty(self.model.n_parameters)
         p_b = self._parameters(parameters)
-        with self._lock:
+        with self._alone():
             errors.check(_kernels.pybridge_fourdvar_to_physical(self._handle, x_b, p_b, v, x, p))
         return x, p
 
@@ -575,6 +579,20 @@ class FourDVar:
         if value is None:
             return _NONE
         return validate.vector("parameters", value, self.model.n_parameters)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other threads out; refuse a callable of this run, which would wait for ever."""
+        with self._lock:
+            if self._busy:
+                raise errors.InvalidArgumentError(
+                    f"{self!r}: called from within its own run; make another for that"
+                )
+            self._busy = True
+            try:
+                yield
+            finally:
+                self._busy = False
 
     def _start(self, start: int) -> int:
         # What a callback raised in an earlier run is not of this one

@@ -99,6 +99,8 @@ class Observations:
         values: ArrayLike | Sequence[ArrayLike],
         sigma: ArrayLike | Sequence[ArrayLike],
     ) -> None:
+        if not np.iterable(steps):
+            raise errors.InvalidArgumentError(f"steps: expected a sequence, got {steps!r}")
         step_list = [validate.integer("steps", step) for step in steps]
         for step in step_list:
             if step < 0:
@@ -158,7 +160,8 @@ class Observations:
 
 def _split(values: Any, steps: list[int]) -> list[Array]:
     """Return one array of values for each group."""
-    if isinstance(values, np.ndarray):
+    if hasattr(values, "__array__"):
+        # Tables too: what they iterate over are not their rows
         array = validate.real_array("values", values, finite=False)
         if array.ndim != 2 or array.shape[0] != len(steps):
             raise errors.ShapeError(
@@ -166,6 +169,8 @@ def _split(values: Any, steps: list[int]) -> list[Array]:
                 f"got {array.shape}"
             )
         return list(array)
+    if not np.iterable(values):
+        raise errors.InvalidArgumentError(f"values: expected a sequence, got {values!r}")
     groups = [_flat("values", group, finite=False) for group in values]
     if len(groups) != len(steps):
         raise errors.ShapeError(f"values: expected {len(steps)} groups, got {len(groups)}")
@@ -185,6 +190,10 @@ def _split_indices(indices: Any, counts: list[int]) -> list[NDArray[np.int32]]:
     """Return the indices of each group."""
     if indices is None:
         return [np.arange(count, dtype=np.int32) for count in counts]
+    if not np.iterable(indices):
+        raise errors.InvalidArgumentError(f"indices: expected a sequence, got {indices!r}")
+    if hasattr(indices, "__array__"):
+        indices = np.asarray(indices)
     each = not isinstance(indices, np.ndarray) and any(np.ndim(group) for group in indices)
     groups = list(indices) if each or np.ndim(indices) == 2 else [indices] * len(counts)
     if len(groups) != len(counts):
@@ -212,6 +221,9 @@ def _split_indices(indices: Any, counts: list[int]) -> list[NDArray[np.int32]]:
 
 def _split_sigma(sigma: Any, steps: list[int], counts: list[int]) -> list[Array]:
     """Return the standard deviations of each group."""
+    if hasattr(sigma, "__array__"):
+        # With its mask, which a plain array would drop
+        sigma = np.asanyarray(sigma)
     each = not isinstance(sigma, np.ndarray) and np.iterable(sigma) and any(map(np.ndim, sigma))
     if each or np.ndim(sigma) == 2:
         groups = [validate.real_array("sigma", group, finite=False) for group in sigma]
