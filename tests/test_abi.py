@@ -118,6 +118,11 @@ def test_the_interface_source_describes_what_is_implemented(implemented):
     assert fortran_procedures(INTERFACE) == implemented
 
 
+def test_c_programs_call_every_function(implemented):
+    programs = "".join(path.read_text() for path in (API.parents[1] / "tests").rglob("*.c"))
+    assert [name for name in implemented if f"{name}(" not in programs] == []
+
+
 def test_header_interface_and_core_agree_on_constants():
     def constants(path, pattern):
         return {n.lower(): int(v) for n, v in re.findall(pattern, path.read_text(), re.M)}

@@ -233,6 +233,7 @@ static void nothing_is_a_null_handle(void)
   pybridge_fourdvar *fourdvar;
 
 #define NOTHING(call) check((call) == PYBRIDGE_NULL_HANDLE, #call)
+  NOTHING(pybridge_model_user_acknowledges(NULL));
   NOTHING(pybridge_model_sizes(NULL, i, i + 1, i + 2, d));
   NOTHING(pybridge_model_parameters(NULL, d));
   NOTHING(pybridge_model_forecast(NULL, 0, 1, 1, 1, 1, NULL, d, NULL, d, 9, i, i + 1));
