@@ -48,10 +48,10 @@ def main():
     # The border: a call that steps nothing, through f2py alone and through the package
     state = x.copy()
     work = np.empty(_kernels.pybridge_model_workspace(model.handle, 0, 1, 1, 1))
-    call = _kernels.pybridge_model_forecast
+    call, handle = _kernels.pybridge_model_forecast, model.handle
     add(
         "call across the border (f2py, all buffers given)",
-        microseconds(lambda: call(model.handle, 0, 0, 1, 1, 1, none, state, none, work), 20000),
+        microseconds(lambda: call(handle, 0, 0, 1, 1, 1, none, state, none, work), 20000),
         "<= 0.5",
     )
     add("Model.step with all its checks, zero steps", microseconds(lambda: model.step(x, 0), 5000))

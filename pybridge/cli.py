@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         "run",
         help="run an experiment, or go on with an interrupted one",
         description="Run the experiment of a TOML file and write its table, pictures and netCDF. "
-        "A run that was interrupted goes on from its last finished cycle.",
+        "A run that was interrupted goes on where it was: at most ten cycles are made again.",
     )
     run.add_argument("file", type=Path, metavar="FILE.toml", help="the experiment")
     run.add_argument(

@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike
 import pybridge
 from pybridge import _kernels, errors
 from pybridge import _validation as validate
+from pybridge._handles import freed_with
 from pybridge._validation import Array
 
 __all__ = [
@@ -73,7 +74,7 @@ class Model:
     def __init__(self, handle: int, config: dict[str, Any]) -> None:
         self._handle = handle
         self._config = config
-        self._finalizer = weakref.finalize(self, _kernels.pybridge_model_free, handle)
+        self._finalizer = freed_with(self, _kernels.pybridge_model_free, handle)
         status, self.n, self.n_parameters, self.n_carry, self.dt = _kernels.pybridge_model_sizes(
             handle
         )

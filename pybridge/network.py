@@ -8,7 +8,6 @@ import contextlib
 import math
 import os
 import tempfile
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from numpy.typing import ArrayLike
 
 from pybridge import _kernels, errors
 from pybridge import _validation as validate
+from pybridge._handles import freed_with
 from pybridge._network_file import NetworkFile, Weight, decode, encode
 from pybridge._validation import Array
 
@@ -68,7 +68,7 @@ class Network:
         status, handle = _kernels.pybridge_network_from_bytes(np.frombuffer(raw, np.int8), message)
         errors.check(status, errors.text_of(message))
         self._handle: int = handle
-        self._finalizer = weakref.finalize(self, _kernels.pybridge_network_free, handle)
+        self._finalizer = freed_with(self, _kernels.pybridge_network_free, handle)
         self._file = decode(raw)
         self._raw = bytes(raw)
         status, self.n_inputs, self.n_outputs, self.n_parameters = _kernels.pybridge_network_sizes(

@@ -179,7 +179,7 @@ def test_a_finished_run_is_not_made_again(small):
 
 def test_cycling_that_is_resumed_ends_with_the_same_bits(small):
     configuration = experiments.load_configuration(small[0])
-    size = configuration.test.model_copy(update={"windows": 120})
+    size = configuration.test.model_copy(update={"windows": 75})
     task = cycling.Cycling(
         configuration, "test", size, 0, cycling.forecast_model(configuration), 5.0
     )
@@ -190,12 +190,12 @@ def test_cycling_that_is_resumed_ends_with_the_same_bits(small):
 
     def keep(arrays):
         kept.append({name: values.copy() for name, values in arrays.items()})
-        if len(kept) == 2:
+        if len(kept) == 5:
             raise Interrupted
 
     with pytest.raises(Interrupted):
         cycling.assimilate(task, keep=keep)
-    assert kept[-1]["done"] == 100
+    assert kept[-1]["done"] == 50
     resumed = cycling.assimilate(task, kept[-1])
     for name, values in cycling.assimilate(task).items():
         np.testing.assert_array_equal(resumed[name], values, err_msg=name)
@@ -218,6 +218,7 @@ def test_a_killed_run_goes_on_with_identical_results(small, tmp_path):
     assert not (tmp_path / "results.nc").exists()
     finished = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert "network, second pass" in finished.stdout
+    assert "identity, state and weights" in finished.stdout
     again = xr.load_dataset(tmp_path / "results.nc", engine="h5netcdf")
     for name in ("rmse_fg", "rmse_an", "rmse_forecast", "r_rmse"):
         np.testing.assert_array_equal(again[name], result[name], err_msg=name)

@@ -917,3 +917,15 @@ end module decay
 def test_a_number_too_large_for_a_double_is_refused_by_name():
     with pytest.raises(errors.InvalidArgumentError, match="dt: expected a finite number"):
         pb.Lorenz63(dt=10**400)
+
+
+def test_the_core_refuses_steps_whose_numbers_overflow():
+    from pybridge import _kernels
+
+    model = pb.Lorenz96()
+    x, work, none = np.ones(40), np.empty(10_000), np.empty(0)
+    for first, expected in ((2**31 - 6, 0), (2**31 - 5, 1)):
+        status, *_ = _kernels.pybridge_model_forecast(
+            model.handle, first, 5, 1, 1, 1, none, x, none, work
+        )
+        assert status == expected

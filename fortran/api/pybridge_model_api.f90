@@ -229,7 +229,8 @@ contains
 
     failed_member = 0
     failed_step = 0
-    call open_run(handle, workspace_forecast, n_steps, n_members, n_threads, n_work, object, status)
+    call open_run(handle, workspace_forecast, k, n_steps, n_members, n_threads, n_work, object, &
+      & status)
     if (status /= status_ok) return
     p_used => chosen(object, p)
     if (present(trajectory)) then
@@ -265,7 +266,7 @@ contains
 
     failed_member = 0
     failed_step = 0
-    call open_run(handle, workspace_tl, n_steps, n_members, n_threads, n_work, object, status)
+    call open_run(handle, workspace_tl, k, n_steps, n_members, n_threads, n_work, object, status)
     if (status /= status_ok) return
     call forecast_tl(object%model, k, n_steps, n_members, n_threads, chosen(object, p), x, dx, &
       & work, status, where_failed, dp)
@@ -291,7 +292,7 @@ contains
 
     failed_member = 0
     failed_step = 0
-    call open_run(handle, workspace_ad, n_steps, n_members, n_threads, n_work, object, status)
+    call open_run(handle, workspace_ad, k, n_steps, n_members, n_threads, n_work, object, status)
     if (status /= status_ok) return
     call forecast_ad(object%model, k, n_steps, n_members, n_threads, chosen(object, p), x, x_ad, &
       & work, status, where_failed, p_ad)
@@ -300,10 +301,10 @@ contains
   end function forecast_ad_c
 
   !> Check what every run shares, and open its handle.
-  subroutine open_run(handle, purpose, n_steps, n_members, n_threads, n_work, object, status)
+  subroutine open_run(handle, purpose, k, n_steps, n_members, n_threads, n_work, object, status)
     type(c_ptr), intent(in) :: handle
     integer, intent(in) :: purpose
-    integer(c_int), intent(in) :: n_steps, n_members, n_threads
+    integer(c_int), intent(in) :: k, n_steps, n_members, n_threads
     !> Values of workspace that the caller brought
     integer(c_int64_t), intent(in) :: n_work
     type(model_handle), pointer, intent(out) :: object
@@ -315,6 +316,8 @@ contains
     call c_f_pointer(handle, object)
     status = status_invalid_argument
     if (n_steps < 0 .or. n_members < 0 .or. n_threads < 1) return
+    ! The number of the step after the last must be one
+    if (k > huge(k) - n_steps) return
     status = status_wrong_shape
     if (n_work < workspace_size(object%model, purpose, n_steps, n_members, n_threads)) return
     status = status_ok

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from pybridge import _kernels, errors
 from pybridge import _validation as validate
+from pybridge._handles import freed_with
 from pybridge._validation import Array
 
 
@@ -31,7 +31,7 @@ class Covariance:
     def __init__(self, handle: int, arguments: tuple[Any, ...]) -> None:
         self._handle = handle
         self._arguments = arguments
-        self._finalizer = weakref.finalize(self, _kernels.pybridge_covariance_free, handle)
+        self._finalizer = freed_with(self, _kernels.pybridge_covariance_free, handle)
         status, self.n, self.n_control = _kernels.pybridge_covariance_sizes(handle)
         errors.check(status)
 

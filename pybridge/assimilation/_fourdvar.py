@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import warnings
-import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from pybridge import _kernels, errors
 from pybridge import _validation as validate
+from pybridge._handles import freed_with
 from pybridge._validation import Array
 from pybridge.assimilation._covariance import Covariance
 from pybridge.assimilation._observations import Observations
@@ -216,7 +216,7 @@ class FourDVar:
             message,
         )
         errors.check(status, message.tobytes().split(b"\0", 1)[0].decode())
-        weakref.finalize(self, _kernels.pybridge_fourdvar_free, self._handle)
+        freed_with(self, _kernels.pybridge_fourdvar_free, self._handle)
         status, self.n_control, _ = _kernels.pybridge_fourdvar_sizes(self._handle)
         errors.check(status)
         self._lock = threading.RLock()

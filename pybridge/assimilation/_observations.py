@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pybridge import _kernels, errors
 from pybridge import _validation as validate
+from pybridge._handles import freed_with
 from pybridge._validation import Array
 
 
@@ -52,7 +52,7 @@ class _Layout:
                     )
             status, handle = _kernels.pybridge_observations_new(n)
             errors.check(status)
-            weakref.finalize(self, _kernels.pybridge_observations_free, handle)
+            freed_with(self, _kernels.pybridge_observations_free, handle)
             for step, group, sigma in zip(self.steps, self.indices, self.sigmas, strict=True):
                 errors.check(
                     _kernels.pybridge_observations_add_selection(handle, step, group, sigma)

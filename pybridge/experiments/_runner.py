@@ -28,7 +28,8 @@ def run(
     configuration : Configuration or path-like
         The experiment, or its file.
     directory : path-like
-        Where results go. A run that was interrupted goes on from its last finished cycle.
+        Where results go. A run that was interrupted goes on where it was: at most
+        ten cycles are made again.
     overwrite : bool
         Whether results of another configuration in this directory are deleted.
     quiet : bool

@@ -56,6 +56,7 @@ def run(configuration: LorenzConfiguration, store: Store, report: Report) -> xr.
     write_dataset(result, store.directory / "results.nc")
     lorenz_plot.plot(result, store.directory)
     lorenz_tables.tell(result, report, store.directory)
+    experiment.tell_exactness()
     experiment.tell_times()
     return result
 
@@ -280,6 +281,36 @@ class _Experiment:
         for replica in replicas:
             self.store.drop(f"{segment}-{_name(label)}-{replica}")
         return _cycling_dataset(results, self.configuration)
+
+    def tell_exactness(self) -> None:
+        """Write how exactly the last correction went from Keras into the Fortran time loop."""
+        row = self.configuration.rows[-1]
+        if row == "none":
+            return
+        network = Network.load(self.network_paths(row)[0])
+        keras = network.verify(network.to_keras())
+        window = self.configuration.window
+        hybrid = self.models(row)[0]
+        rng = np.random.default_rng(0)
+        x = self.evaluate(row)["analysis"].to_numpy()[0, -1]
+        dx, y_ad = rng.standard_normal((2, self.n))
+        dp = rng.standard_normal(hybrid.n_parameters)
+        dy = hybrid.step_tl(x, dx, window.steps, dp=dp)
+        x_ad, p_ad = hybrid.step_ad(x, y_ad, window.steps)
+        scale = np.linalg.norm(dy) * np.linalg.norm(y_ad)
+        dot_product = abs(dy @ y_ad - dx @ x_ad - dp @ p_ad) / scale
+        self.report.table(
+            f"Exactness: {row}",
+            ["relative difference", "value"],
+            [
+                ["network in Fortran and in Keras: output", f"{keras.forward:.1e}"],
+                ["tangent linear and TensorFlow's JVP", f"{keras.tangent_linear:.1e}"],
+                ["adjoint and TensorFlow's VJP, input", f"{keras.adjoint:.1e}"],
+                ["adjoint and TensorFlow's VJP, weights", f"{keras.adjoint_of_parameters:.1e}"],
+                ["network: adjoint identity", f"{keras.dot_product:.1e}"],
+                ["hybrid, a window: identity, state and weights", f"{dot_product:.1e}"],
+            ],
+        )
 
     def tell_times(self) -> None:
         """Write where the time of an analysis goes, without a correction and with the last one."""

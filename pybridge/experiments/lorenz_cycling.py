@@ -17,7 +17,7 @@ from pybridge.models import Lorenz96, Model, TwoScaleLorenz96
 # Independent random numbers for each use of a seed
 _SEGMENTS = {"training": 1, "tuning": 2, "test": 3, "forecasts": 4}
 # Cycles between two writes of what has been done
-_KEPT_CYCLES = 50
+_KEPT_CYCLES = 10
 
 
 @dataclass(frozen=True)

@@ -171,7 +171,8 @@ class _Operations:
                     raise errors.PybridgeError(f"{model!r} could not be registered")
                 self._numbers[model] = number
                 # Finalizers run latest first: this one before the one that frees the model
-                weakref.finalize(model, self._forget, number, model._finalizer)
+                forget = weakref.finalize(model, self._forget, number, model._finalizer)
+                forget.atexit = False
             return number
 
     def _forget(self, number: int, free: weakref.finalize[Any, Any]) -> None:
