@@ -293,8 +293,29 @@ static void files_that_are_no_networks_are_told_apart(void)
   check(strcmp(message, "a fil") == 0, "a sentence is cut to its buffer");
 }
 
+static void full_covariances_are_factorised(void)
+{
+  const double matrix[4] = {4.0, 2.0, 2.0, 2.0}, indefinite[4] = {1.0, 2.0, 2.0, 1.0};
+  const double v[2] = {1.0, 0.0};
+  double dx[2], v_ad[2] = {0.0, 0.0};
+  int n_state, n_control;
+  pybridge_covariance *covariance;
+
+  check(pybridge_covariance_full(2, indefinite, &covariance) == PYBRIDGE_NOT_POSITIVE_DEFINITE &&
+            !covariance, "an indefinite matrix is no covariance");
+  check(pybridge_covariance_full(2, matrix, &covariance) == PYBRIDGE_OK, "a covariance is made");
+  check(pybridge_covariance_sizes(covariance, &n_state, &n_control) == PYBRIDGE_OK &&
+            n_state == 2 && n_control == 2, "of two values");
+  /* U U^T e_1 is the first column of B */
+  check(pybridge_covariance_forward_ad(covariance, 1, v, v_ad) == PYBRIDGE_OK &&
+            pybridge_covariance_forward(covariance, 1, v_ad, dx) == PYBRIDGE_OK, "it is applied");
+  check(fabs(dx[0] - 4.0) < 1e-14 && fabs(dx[1] - 2.0) < 1e-14, "and is its matrix");
+  pybridge_covariance_free(covariance);
+}
+
 int main(void)
 {
+  full_covariances_are_factorised();
   users_models_are_models();
   a_step_may_be_acknowledged();
   bundled_models_have_derivatives();
