@@ -21,7 +21,7 @@ N = 40
 STEPS = 1000
 
 
-def microseconds(function, calls, repetitions=7):
+def microseconds(function, calls, repetitions=40):
     """Return the time of one call."""
     function()
     best = np.inf
