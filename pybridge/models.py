@@ -41,7 +41,6 @@ __all__ = [
 # What the core's workspace is for
 _FORECAST, _TL, _AD = 0, 1, 2
 _NONE = np.empty(0)
-_NONE.flags.writeable = True
 # The largest state whose buffers for a Runge-Kutta step the core can count
 _LARGEST = 2**28 - 1
 

@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import math
 import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from pybridge import _kernels, errors
 from pybridge import _validation as validate
+from pybridge._files import replacing
 from pybridge._handles import freed_with
 from pybridge._network_file import NetworkFile, Weight, decode, encode
 from pybridge._validation import Array
@@ -159,27 +158,11 @@ class Network:
         FileAccessError
             The file cannot be written.
         """
-        # A link goes on to point where it did
-        target = Path(os.path.realpath(path))
-        temporary = None
         try:
-            if target.exists() and not target.is_file():
-                raise OSError("there is something that is no regular file")
-            descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(self._raw)
-                file.flush()
-                os.fsync(file.fileno())
-            # As any new file's, not only the owner's
-            mask = os.umask(0)
-            os.umask(mask)
-            os.chmod(temporary, 0o666 & ~mask)
-            os.replace(temporary, target)
+            with replacing(path) as temporary:
+                temporary.write_bytes(self._raw)
         except OSError as error:
-            if temporary is not None:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary)
-            raise errors.FileAccessError(f"cannot write {str(target)!r}: {error}") from error
+            raise errors.FileAccessError(f"cannot write {os.fspath(path)!r}: {error}") from error
 
     def get_config(self) -> dict[str, Any]:
         """Return what `from_config` needs to make this network again, as JSON types."""

@@ -12,11 +12,12 @@ import pytest
 import xarray as xr
 
 from pybridge import errors, experiments
+from pybridge._files import replacing
 from pybridge.cli import main
 from pybridge.experiments import lorenz_cycling as cycling
 from pybridge.experiments._configuration import parse_configuration
 from pybridge.experiments._replicas import map_replicas
-from pybridge.experiments._store import Store, replacing, write_dataset
+from pybridge.experiments._store import Store, write_dataset
 
 ROOT = Path(__file__).parent.parent
 SMALL = """

@@ -4,8 +4,9 @@
 !> Assimilation minimises over v, whose background error covariance is the identity. It needs U
 !> and its adjoint alone: neither B nor an inverse is ever formed.
 module pybridge_background
+  use pybridge_finite, only: is_bounded
   use pybridge_kinds, only: rk
-  use pybridge_linear_algebra, only: add_lower_product, add_upper_product, cholesky, is_bounded
+  use pybridge_linear_algebra, only: add_lower_product, add_upper_product, cholesky
   use pybridge_status, only: status_invalid_argument, status_not_positive_definite, status_ok
   implicit none
   private

@@ -15,8 +15,9 @@ module pybridge_fourdvar
     & new_diagonal_covariance
   use pybridge_control_vector, only: control_vector
   use pybridge_forecast_model, only: forecast_model
+  use pybridge_finite, only: is_bounded
   use pybridge_kinds, only: rk
-  use pybridge_linear_algebra, only: dot, is_bounded
+  use pybridge_linear_algebra, only: dot
   use pybridge_minimiser, only: conjugate_gradients, linear_operator, minimiser_workspace
   use pybridge_observations, only: observation_set
   use pybridge_observed_forecast, only: forecast_workspace, observed_forecast

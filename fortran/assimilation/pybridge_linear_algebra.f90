@@ -4,11 +4,12 @@
 !> Products are written as sums of columns, four at a time, which compilers vectorise without
 !> being allowed to reorder sums.
 module pybridge_linear_algebra
+  use pybridge_finite, only: is_bounded
   use pybridge_kinds, only: rk
   use pybridge_status, only: status_invalid_argument, status_not_positive_definite, status_ok
   implicit none
   private
-  public :: add_lower_product, add_upper_product, cholesky, dot, is_bounded
+  public :: add_lower_product, add_upper_product, cholesky, dot
 
 contains
 
@@ -30,26 +31,6 @@ contains
       s = s + x(i)*y(i)
     end do
   end function dot
-
-  !> Whether no value is NaN, infinite, or larger than a limit in magnitude.
-  pure function is_bounded(n, x, limit) result(bounded)
-    !> Size
-    integer, intent(in) :: n
-    !> Values
-    real(rk), intent(in) :: x(n)
-    !> Largest magnitude allowed
-    real(rk), intent(in) :: limit
-    logical :: bounded
-
-    integer :: i, n_bad
-
-    ! A count rather than `any`: without an early exit the loop is vectorised.
-    n_bad = 0
-    do i = 1, n
-      if (.not. abs(x(i)) <= limit) n_bad = n_bad + 1
-    end do
-    bounded = n_bad == 0
-  end function is_bounded
 
   !> Cholesky factor of a symmetric positive definite matrix: `a = root*transpose(root)`.
   pure subroutine cholesky(n, a, root, status)

@@ -2,8 +2,8 @@
 !> Observation error covariances R, as the transform that makes departures unit and uncorrelated:
 !> `w = R^{-1/2} d`, so that `d^T R^{-1} d = w^T w`.
 module pybridge_observation_error
+  use pybridge_finite, only: is_bounded
   use pybridge_kinds, only: rk
-  use pybridge_linear_algebra, only: is_bounded
   use pybridge_status, only: status_observation, status_ok
   implicit none
   private

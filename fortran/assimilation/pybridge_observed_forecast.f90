@@ -6,10 +6,10 @@
 !> this module's own affair: a scheme that recomputes from checkpoints fits behind the same verbs.
 module pybridge_observed_forecast
   use pybridge_forecast_model, only: forecast_model
+  use pybridge_finite, only: is_bounded
   use pybridge_kinds, only: rk
   use pybridge_observations, only: observation_set
   use pybridge_status, only: status_blow_up, status_ok
-  use pybridge_trajectory, only: is_blown_up
   implicit none
   private
   public :: forecast_workspace, observed_forecast
@@ -117,7 +117,7 @@ contains
           & workspace%model_work, status)
       end if
       if (status /= status_ok) return
-      if (is_blown_up(self%model%n, workspace%x, self%model%blow_up_limit)) then
+      if (.not. is_bounded(self%model%n, workspace%x, self%model%blow_up_limit)) then
         status = status_blow_up
         return
       end if

@@ -7,12 +7,13 @@
 module pybridge_trajectory
   use, intrinsic :: iso_c_binding, only: c_loc
   !$ use omp_lib, only: omp_get_thread_num
+  use pybridge_finite, only: is_bounded
   use pybridge_forecast_model, only: forecast_model
   use pybridge_kinds, only: i8, rk
   use pybridge_status, only: status_blow_up, status_ok
   implicit none
   private
-  public :: forecast, forecast_tl, forecast_ad, workspace_size, is_blown_up
+  public :: forecast, forecast_tl, forecast_ad, workspace_size
 
   !> What a workspace is for
   integer, parameter, public :: workspace_forecast = 0
@@ -104,22 +105,6 @@ contains
     n_team = max(1, min(n_team, n_threads))
   end function team_size
 
-  !> Whether a state holds NaN, infinity, or an absolute value beyond the limit.
-  pure function is_blown_up(n, x, limit) result(blown_up)
-    integer, intent(in) :: n
-    real(rk), intent(in) :: x(n)
-    real(rk), intent(in) :: limit
-    logical :: blown_up
-
-    integer :: i, n_bad
-
-    n_bad = 0
-    do i = 1, n
-      n_bad = n_bad + merge(0, 1, abs(x(i)) <= limit)
-    end do
-    blown_up = n_bad > 0
-  end function is_blown_up
-
   !> Advance every member by `n_steps` steps, in place.
   subroutine forecast(model, k, n_steps, n_members, n_threads, p, x, work, status, failed, &
     & every, trajectory)
@@ -205,7 +190,7 @@ contains
       if (status == status_ok) call model%step(k + step_in_run - 1, p, work, work(record + 1), &
         & work(scratch + 1), status)
       if (status == status_ok) then
-        if (is_blown_up(n, work, model%blow_up_limit)) status = status_blow_up
+        if (.not. is_bounded(n, work, model%blow_up_limit)) status = status_blow_up
       end if
       if (status /= status_ok) then
         failed_step = step_in_run
@@ -302,12 +287,12 @@ contains
       if (status == status_ok) call model%step(k + step_in_run - 1, p, work, work(record + 1), &
         & work(scratch + 1), status)
       if (status == status_ok) then
-        if (is_blown_up(n, work, model%blow_up_limit)) status = status_blow_up
+        if (.not. is_bounded(n, work, model%blow_up_limit)) status = status_blow_up
       end if
       if (status == status_ok) call model%step_tl(k + step_in_run - 1, p, work(record + 1), &
         & work(perturbation + 1), work(scratch + 1), status, dp)
       if (status == status_ok) then
-        if (is_blown_up(n, work(perturbation + 1), huge(1.0_rk))) status = status_blow_up
+        if (.not. is_bounded(n, work(perturbation + 1), huge(1.0_rk))) status = status_blow_up
       end if
       if (status /= status_ok) then
         failed_step = step_in_run
@@ -425,7 +410,7 @@ contains
       if (status == status_ok) call model%step(k + step_in_run - 1, p, work, &
         & work(records + step_in_run*n_record + 1), work(scratch + 1), status)
       if (status == status_ok) then
-        if (is_blown_up(n, work, model%blow_up_limit)) status = status_blow_up
+        if (.not. is_bounded(n, work, model%blow_up_limit)) status = status_blow_up
       end if
       if (status /= status_ok) then
         failed_step = step_in_run
@@ -439,7 +424,7 @@ contains
         & work(records + step_in_run*n_record + 1), work(adjoint + 1), work(scratch + 1), status, &
         & p_ad)
       if (status == status_ok) then
-        if (is_blown_up(n, work(adjoint + 1), huge(1.0_rk))) status = status_blow_up
+        if (.not. is_bounded(n, work(adjoint + 1), huge(1.0_rk))) status = status_blow_up
       end if
       if (status /= status_ok) then
         failed_step = step_in_run

@@ -215,7 +215,7 @@ class FourDVar:
             self.parameter_sigma,
             message,
         )
-        errors.check(status, message.tobytes().split(b"\0", 1)[0].decode())
+        errors.check(status, errors.text_of(message))
         freed_with(self, _kernels.pybridge_fourdvar_free, self._handle)
         status, self.n_control, _ = _kernels.pybridge_fourdvar_sizes(self._handle)
         errors.check(status)
@@ -618,7 +618,7 @@ class FourDVar:
             status = _kernels.pybridge_fourdvar_set_observations(
                 self._handle, layout.handle(self.model.n), message
             )
-            errors.check(status, message.tobytes().split(b"\0", 1)[0].decode())
+            errors.check(status, errors.text_of(message))
         self._layout = layout
 
     def _error(

@@ -4,33 +4,16 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
 from pybridge import errors
+from pybridge._files import replacing
 from pybridge._validation import Array
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`, which takes its place when the block has ended well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class Store:
@@ -57,14 +40,15 @@ class Store:
         self.directory = directory
         marker = directory / "configuration.json"
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            (directory / "stages").mkdir(parents=True, exist_ok=True)
             if marker.exists() and json.loads(marker.read_text()) != json.loads(configuration):
                 if not overwrite:
                     raise errors.ConfigurationError(
                         f"{directory} holds results of another configuration: choose another "
                         "directory with --output, or delete them with --overwrite"
                     )
-                shutil.rmtree(directory / "stages", ignore_errors=True)
+                shutil.rmtree(directory / "stages")
+                (directory / "stages").mkdir()
             with replacing(marker) as temporary:
                 temporary.write_text(configuration)
         except OSError as error:

@@ -24,12 +24,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pybridge import errors
+from pybridge._files import replacing
 from pybridge._validation import Array
 from pybridge.assimilation import DiagonalCovariance, FourDVar, Observations
 from pybridge.experiments import elnino_plot, elnino_tables
 from pybridge.experiments._report import Report
 from pybridge.experiments._skill import verify
-from pybridge.experiments._store import Store, replacing, write_dataset
+from pybridge.experiments._store import Store, write_dataset
 from pybridge.experiments.elnino_configuration import (
     FIRST_YEAR,
     PHYSICS,

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from pybridge.experiments._store import replacing
+from pybridge._files import replacing
 
 mpl.use("Agg")
 

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from pybridge._files import replacing
 from pybridge._validation import Array
 from pybridge.experiments import lorenz_plot, lorenz_tables
 from pybridge.experiments._cost import parts_of_time
 from pybridge.experiments._replicas import map_replicas
 from pybridge.experiments._report import Report
-from pybridge.experiments._store import Store, replacing, write_dataset
+from pybridge.experiments._store import Store, write_dataset
 from pybridge.experiments.lorenz_configuration import LorenzConfiguration, Row, Segment
 from pybridge.experiments.lorenz_cycling import (
     Cycling,

@@ -21,24 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* ---- pybridge.h ---- */
-
-void pybridge_status_message(int status, char *message, int length);
-int pybridge_model_sizes(void *model, int *n, int *n_parameters, int *n_carry, double *dt);
-int64_t pybridge_model_workspace(void *model, int purpose, int n_steps, int n_members,
-                                 int n_threads);
-int pybridge_model_forecast(void *model, int k, int n_steps, int every, int n_members,
-                            int n_threads, const double *p, double *x, double *trajectory,
-                            double *work, int64_t n_work, int *failed_member, int *failed_step);
-int pybridge_model_forecast_tl(void *model, int k, int n_steps, int n_members, int n_threads,
-                               const double *p, const double *x, const double *dp, double *dx,
-                               double *work, int64_t n_work, int *failed_member, int *failed_step);
-int pybridge_model_forecast_ad(void *model, int k, int n_steps, int n_members, int n_threads,
-                               const double *p, const double *x, double *x_ad, double *p_ad,
-                               double *work, int64_t n_work, int *failed_member, int *failed_step);
-
-enum { FOR_FORECAST = 0, FOR_TL = 1, FOR_AD = 2 };
-enum { STATUS_BLOW_UP = 3, STATUS_USER_PROCEDURE = 4, STATUS_OUT_OF_MEMORY = 13 };
+#include "pybridge.h"
 
 /* ---- tensorflow/c/{ops,kernels,tf_tensor,tf_status,tf_datatype}.h ---- */
 
@@ -353,17 +336,17 @@ static void run(Call *call, int purpose, const double *dp, double *result, doubl
   const int64_t n_work =
       pybridge_model_workspace(model, purpose, kernel->steps, call->n_members, kernel->threads);
   double *work = malloc((size_t)(n_work > 0 ? n_work : 1) * sizeof *work);
-  int status = work ? 0 : STATUS_OUT_OF_MEMORY, member = 0, step = 0, first = 0, next = 0;
+  int status = work ? 0 : PYBRIDGE_OUT_OF_MEMORY, member = 0, step = 0, first = 0, next = 0;
   for (; first < call->n_members && !status; first = next) {
     next = call->n_members;
     if (!shared)
       for (next = first + 1; next < call->n_members && k[next] == k[first];) next++;
     const int k_first = shared ? *k : k[first];
-    if (purpose == FOR_FORECAST)
+    if (purpose == PYBRIDGE_WORKSPACE_FORECAST)
       status = pybridge_model_forecast(model, k_first, kernel->steps, 1, next - first,
                                        kernel->threads, p, result + first * n, NULL, work, n_work,
                                        &member, &step);
-    else if (purpose == FOR_TL)
+    else if (purpose == PYBRIDGE_WORKSPACE_TL)
       status = pybridge_model_forecast_tl(model, k_first, kernel->steps, next - first,
                                           kernel->threads, p, x + first * n, dp,
                                           result + first * n, work, n_work, &member, &step);
@@ -379,14 +362,14 @@ static void run(Call *call, int purpose, const double *dp, double *result, doubl
   pybridge_status_message(status, text, (int)sizeof text);
   if (step)
     snprintf(message, sizeof message, "pybridge: %s%s; member %d, step %d of the run (k = %d)",
-             status == STATUS_BLOW_UP ? "the model blew up: " : "", text, first + member - 1, step,
+             status == PYBRIDGE_BLOW_UP ? "the model blew up: " : "", text, first + member - 1, step,
              (shared ? *k : k[first]) + step - 1);
   else
     snprintf(message, sizeof message, "pybridge: %s", text);
   /* Not OUT_OF_RANGE: Keras takes that for the end of its data */
   fail(call->status,
-       status == STATUS_OUT_OF_MEMORY     ? TF_RESOURCE_EXHAUSTED
-       : status == STATUS_USER_PROCEDURE ? TF_INTERNAL
+       status == PYBRIDGE_OUT_OF_MEMORY     ? TF_RESOURCE_EXHAUSTED
+       : status == PYBRIDGE_USER_PROCEDURE ? TF_INTERNAL
                                          : TF_INVALID_ARGUMENT,
        message);
 }
@@ -397,7 +380,7 @@ static void compute_forecast(void *kernel, TF_OpKernelContext *context) {
   TF_Tensor *y = NULL;
   if (open_call(&call, kernel, context, 3)) {
     double *result = output(&call, 0, 0, true, &y);
-    run(&call, FOR_FORECAST, NULL, result, NULL);
+    run(&call, PYBRIDGE_WORKSPACE_FORECAST, NULL, result, NULL);
   }
   if (y) TF_DeleteTensor(y);
   close_call(&call);
@@ -412,7 +395,7 @@ static void compute_tangent_linear(void *kernel, TF_OpKernelContext *context) {
     check_parameters(&call, 4, "dp");
     if (is_ok(&call)) {
       double *result = output(&call, 0, 3, true, &dy);
-      run(&call, FOR_TL, input(&call, 4), result, NULL);
+      run(&call, PYBRIDGE_WORKSPACE_TL, input(&call, 4), result, NULL);
     }
   }
   if (dy) TF_DeleteTensor(dy);
@@ -427,7 +410,7 @@ static void compute_adjoint(void *kernel, TF_OpKernelContext *context) {
     check_states(&call, 3, "x_ad");
     double *result = is_ok(&call) ? output(&call, 0, 3, true, &x_ad) : NULL;
     double *sums = is_ok(&call) ? output(&call, 1, 1, false, &p_ad) : NULL;
-    run(&call, FOR_AD, NULL, result, sums);
+    run(&call, PYBRIDGE_WORKSPACE_AD, NULL, result, sums);
   }
   if (x_ad) TF_DeleteTensor(x_ad);
   if (p_ad) TF_DeleteTensor(p_ad);
